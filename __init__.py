@@ -1,0 +1,1 @@
+"""A learned driving world that policies are trained and judged in."""
