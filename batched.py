@@ -24,7 +24,7 @@ class Batched:
 
     def map(self: BatchedT, function: Callable[[Tensor], Tensor]) -> BatchedT:
         """Return a copy with `function` applied to every tensor."""
-        changes = {}
+        changes: dict[str, Any] = {}
         for field, value in self._fields():
             if isinstance(value, Tensor):
                 changes[field.name] = function(value)

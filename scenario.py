@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError
+from .errors import ConfigError, nearest
 from .scene import Appearance
 
 FAMILIES = ("city", "motorway", "country")
@@ -34,13 +33,6 @@ class Scenario:
 
 
 _KEYS = ("split", "family", "network_seed", "density", "appearance")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an error message: the known name closest to a wrong one, then all of them."""
-    known = [str(k) for k in known]
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return (f"did you mean '{close[0]}'? " if close else "") + f"known: {', '.join(known)}"
 
 
 def draw_scenario(seed: int, wanted: Mapping[str, Any] | None = None) -> Scenario:

@@ -1,0 +1,1 @@
+"""Presets of the command line: one YAML a command."""

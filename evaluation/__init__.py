@@ -1,0 +1,1 @@
+"""Scoring driving: suites, the runner, the fidelity of the learned world, speed, and how figures are kept."""

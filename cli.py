@@ -1,0 +1,139 @@
+"""The command: `xpeng-world COMMAND key=value ...`; defaults and descriptions of the keys are in `configs/COMMAND.yaml`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigError, XPengWorldError, nearest
+
+USAGE = "usage: xpeng-world COMMAND [key=value ...]; `xpeng-world help COMMAND` lists a command's keys"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word of the command line: what it does, the function it calls, and the keys its bare words stand for."""
+
+    summary: str
+    target: str  # module:function below this package, imported only when the command runs
+    words: tuple[str, ...] = ()
+
+    def function(self) -> Callable[..., Any]:
+        """Import the function."""
+        module, name = self.target.split(":")
+        return getattr(importlib.import_module(f".{module}", __package__), name)
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("a shipped policy drives in the learned world; writes a video and prints its scorecard", "evaluation.demo:demo"),
+    "record": Command("drive policies in the reference world and keep the clips as shards", "factory.record:record"),
+    "import": Command("turn a DonkeyCar tub or a plain video into shards", "data.importing:import_clips", ("kind", "path")),
+    "train-tokenizer": Command("train the visual tokenizer on shards", "world_model.video.tokenizer:train_tokenizer"),
+    "train-world": Command("train the video model of the learned world on shards", "world_model.video.train:train_world"),
+    "train-policy": Command("train the car network to imitate recorded driving", "rl.imitation:train_imitation"),
+    "ppo": Command("train the car network by reinforcement in a world", "rl.ppo:train_ppo"),
+    "eval": Command("score a policy in a world over a named suite", "evaluation.runner:evaluate", ("policy",)),
+    "fidelity": Command("measure the learned world's pictures on held-out clips", "evaluation.fidelity:fidelity"),
+    "bench": Command("measure speed, start-up time and memory", "evaluation.bench:bench"),
+    "rules": Command("list the driving rules, or explain one", "evaluation.rulebook:show_rules", ("name",)),
+    "version": Command("print the version", "cli:version"),
+    "help": Command("list the commands, or one command's keys", "cli:show_help", ("command",)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when it worked, 2 after one line on stderr when the user must change something."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        name, rest = (words[0], words[1:]) if words else ("help", [])
+        if name in ("-h", "--help"):
+            name = "help"
+        if name in ("-V", "--version"):
+            name = "version"
+        command = _command(name)
+        if any(word in ("-h", "--help") for word in rest):
+            show_help(name)
+            return 0
+        _run(name, command, rest)
+    except XPengWorldError as error:
+        print(f"xpeng-world: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("xpeng-world: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _command(name: str) -> Command:
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command '{name}'; {nearest(name, COMMANDS)}")
+    return COMMANDS[name]
+
+
+def _run(name: str, command: Command, rest: Sequence[str]) -> None:
+    from .configs.compose import check_values, compose
+
+    config = compose(name, _overrides(name, command, rest))
+    try:
+        function = command.function()
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ConfigError(
+            f"'{name}' cannot run in this installation: {error}; install the extras with pip install 'xpeng-world[reference]'"
+        ) from error
+    values = check_values(name, function, config)
+    function(**values)
+
+
+def _overrides(name: str, command: Command, rest: Sequence[str]) -> list[str]:
+    """The words after the command as overrides: bare words stand for the command's own keys, in order."""
+    free = list(command.words)
+    overrides = []
+    for word in rest:
+        if "=" in word:
+            overrides.append(word)
+        elif free:
+            overrides.append(f"{free.pop(0)}={word}")
+        else:
+            raise ConfigError(f"'{word}' is no key=value; `xpeng-world help {name}` lists the keys of {name}")
+    return overrides
+
+
+def version() -> None:
+    """Print the installed version."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        print(installed("xpeng-world"))
+    except PackageNotFoundError:
+        print("unknown (not installed; run `pip install -e .`)")
+
+
+def show_help(command: str | None = None) -> None:
+    """Print the commands, or the keys of one with their defaults."""
+    if command is None:
+        print(f"{USAGE}\n")
+        width = max(map(len, COMMANDS))
+        for name, entry in COMMANDS.items():
+            print(f"  {name:<{width}}  {entry.summary}")
+        return
+    from .configs.compose import keys
+
+    entry = _command(command)
+    rows = keys(command)
+    bare = "".join(f" [{word.upper()}]" for word in entry.words)
+    print(f"usage: xpeng-world {command}{bare}{' [key=value ...]' if rows else ''}\n\n{entry.summary}")
+    if rows:
+        print()
+    width = max((len(f"{row.name}={row.default}") for row in rows), default=0)
+    for row in rows:
+        print(f"  {f'{row.name}={row.default}':<{min(width, 44)}}  {row.description}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,105 @@
+"""From `key=value` words to checked values: Hydra composes the preset, the function's own signature says the types."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, nearest
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a command: its default as YAML writes it, and the comment beside it."""
+
+    name: str
+    default: str
+    description: str
+
+
+def preset(command: str) -> Path:
+    """The YAML file that holds a command's keys; it need not exist for commands without any."""
+    return FOLDER / f"{command.replace('-', '_')}.yaml"
+
+
+def keys(command: str) -> list[Key]:
+    """The keys of a command in the order of its preset."""
+    path = preset(command)
+    if not path.exists():
+        return []
+    lines = re.findall(r"^([A-Za-z_]\w*):[ ]*(.*?)(?:[ ]+#[ ]*(.*))?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [Key(name, default, description) for name, default, description in lines if name != "defaults"]
+
+
+def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The command's preset with `overrides` (`key=value`, in Hydra's grammar) applied.
+
+    Raises:
+        ConfigError: an unknown key, or a value that cannot be read.
+    """
+    known = [key.name for key in keys(command)]
+    for override in overrides:
+        name = override.split("=", 1)[0]
+        if name.split(".")[0] not in known:
+            where = f"unknown key '{name}' for {command}"
+            raise ConfigError(f"{where}; {nearest(name, known)}" if known else f"{where}, which takes none")
+    if not known:
+        return {}
+
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(FOLDER.resolve())):
+        try:
+            config = hydra.compose(preset(command).stem, overrides=list(overrides))
+            return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"cannot read {' '.join(overrides)} for {command}: {_first_line(error)}") from error
+
+
+def schema(function: Callable[..., Any]) -> tuple[type, bool]:
+    """The dataclass of a command's values, and whether the function takes it whole (its one argument) or field by field."""
+    hints = typing.get_type_hints(function)
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) == 1 and dataclasses.is_dataclass(hints.get(parameters[0].name)):
+        return typing.cast(type, hints[parameters[0].name]), True
+    fields = [(p.name, hints.get(p.name, Any), dataclasses.field(default="???")) for p in parameters]
+    return dataclasses.make_dataclass("Values", fields), False
+
+
+def check_values(command: str, function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments for `function` from a composed preset, converted to the types it names.
+
+    Raises:
+        ConfigError: a value of the wrong type, or one that must be given and is not.
+    """
+    from omegaconf import MISSING, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    missing = [name for name, value in values.items() if value == MISSING]
+    if missing:
+        raise ConfigError(f"{command} needs {missing[0]}=...; `xpeng-world help {command}` says what it is")
+    kind, whole = schema(function)
+    try:
+        config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{command}: wrong value for {error.full_key}: {_first_line(error)}") from error
+    if whole:
+        return {next(iter(inspect.signature(function).parameters)): config}
+    return {name: getattr(config, name) for name in values}
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
