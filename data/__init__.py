@@ -1,0 +1,19 @@
+"""Clips and shards: write, read, stream; importers of other recordings."""
+
+from .clip import Clip, decode_clip, encode_clip
+from .shards import ShardWriter, read_clips
+from .split import check_trainable, split_of
+from .windows import ClipBatch, ClipWindows, collate
+
+__all__ = [
+    "Clip",
+    "ClipBatch",
+    "ClipWindows",
+    "ShardWriter",
+    "check_trainable",
+    "collate",
+    "decode_clip",
+    "encode_clip",
+    "read_clips",
+    "split_of",
+]
