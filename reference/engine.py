@@ -1,0 +1,221 @@
+"""SUMO through libsumo: one simulation per process, loaded anew per episode, with the ego moved in from outside."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import SimulatorError
+from ..scene import DT, Agents
+from ..vehicles import VehicleProfile
+from .demand import VehicleType, paint
+from .networks import Network, sumo_home
+
+AGENTS = 24  # slots
+RANGE = 120.0  # m around the ego
+STAY = 10.0  # m by which an agent that has a slot counts as nearer, so that slots do not flicker
+BRAKE_LIGHT = 8  # bit of SUMO's vehicle signals
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _guarded(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn SUMO's exceptions into a SimulatorError of one line."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except SimulatorError:
+            raise
+        except Exception as error:
+            if not type(error).__module__.startswith("libsumo"):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise SimulatorError(f"SUMO failed: {reason}; reset the world, and report it if it happens again") from error
+
+    return call
+
+
+class Engine:
+    """The process's one SUMO simulation.
+
+    Use `Engine.get()`; whoever loads an episode owns it until somebody else loads another.
+    """
+
+    _instance: Engine | None = None
+    _process: int | None = None
+
+    def __init__(self) -> None:
+        os.environ["SUMO_HOME"] = str(sumo_home())
+        try:
+            import libsumo
+        except ImportError as error:
+            raise SimulatorError("libsumo is not installed; pip install 'xpeng-world[reference]' to use the reference world") from error
+        if libsumo.isLoaded():
+            raise SimulatorError(
+                "another libsumo simulation runs in this process; close it, or use the reference world in a process of its own"
+            )
+        self.sumo: Any = libsumo
+        self.loaded = False
+        self._folder = tempfile.TemporaryDirectory(prefix="xpeng_world_sumo_")
+
+    @classmethod
+    def get(cls) -> Engine:
+        """The engine of this process.
+
+        Raises:
+            SimulatorError: SUMO is missing, runs already for somebody else, or the process was forked off a running one.
+        """
+        if cls._instance is not None and cls._process != os.getpid() and cls._instance.loaded:
+            raise SimulatorError("this process was forked from one with a running SUMO; start workers with the 'spawn' method")
+        if cls._instance is None or cls._process != os.getpid():
+            cls._instance, cls._process = cls(), os.getpid()
+        return cls._instance
+
+    @_guarded
+    def load(self, network: Network, routes: str, types: list[VehicleType], seed: int, warm_up: float) -> None:
+        """Begin a simulation and let `warm_up` seconds pass (a multiple of DT)."""
+        path = Path(self._folder.name) / "traffic.rou.xml"
+        path.write_text(routes)
+        options = [
+            "-n", str(network.path), "-r", str(path), "--seed", str(int(seed) % 2**31), "--step-length", str(DT),
+            "--collision.action", "warn", "--time-to-teleport", "-1", "--max-depart-delay", "10", "--no-step-log", "true",
+            "--no-warnings", "true", "--xml-validation", "never", "--xml-validation.net", "never", "--duration-log.disable", "true",
+            "--default.speeddev", "0",
+        ]  # fmt: skip
+        if self.loaded:
+            self.sumo.load(options)
+        else:
+            self.sumo.start(["sumo", *options])
+            self.loaded = True
+        self._seed, self._types = int(seed), types
+        self._ego: str | None = None
+        self._egos = 0
+        self._slots = np.full(AGENTS, -1, dtype=np.int64)
+        self._fixed: dict[int, tuple[float, ...]] = {}
+        for _ in range(round(warm_up / DT)):
+            self.sumo.simulationStep()
+
+    @_guarded
+    def positions(self) -> dict[str, tuple[str, float, float, float]]:
+        """Lane, front bumper's position on it (m), length and speed of every other vehicle."""
+        vehicle = self.sumo.vehicle
+        return {
+            v: (vehicle.getLaneID(v), vehicle.getLanePosition(v), vehicle.getLength(v), vehicle.getSpeed(v))
+            for v in vehicle.getIDList()
+            if v != self._ego
+        }
+
+    @_guarded
+    def remove(self, name: str) -> None:
+        """Take a vehicle off the road."""
+        self.sumo.vehicle.remove(name)
+
+    @_guarded
+    def add_ego(self, edge: str, lane: int, position: float, speed: float, profile: VehicleProfile) -> None:
+        """Put the ego on a lane, front bumper at `position`; SUMO shows it from the next step on."""
+        sumo = self.sumo
+        self._egos += 1
+        name = f"ego{self._egos}"
+        if "ego" not in sumo.vehicletype.getIDList():
+            sumo.vehicletype.copy("DEFAULT_VEHTYPE", "ego")
+            for what in ("length", "width", "height"):
+                getattr(sumo.vehicletype, f"set{what.capitalize()}")("ego", float(getattr(profile, what)[0]))
+            sumo.vehicletype.setMaxSpeed("ego", float(profile.max_speed[0]))
+            sumo.vehicletype.setMinGap("ego", 0.0)
+        sumo.route.add(f"route_{name}", [edge])
+        sumo.vehicle.add(name, f"route_{name}", typeID="ego", departLane=str(lane), departPos=str(position), departSpeed="0")
+        sumo.vehicle.setSpeedMode(name, 0)
+        sumo.vehicle.setLaneChangeMode(name, 0)
+        self._ego, self._home, self._profile = name, edge, profile
+        self._half = 0.5 * float(profile.length[0])
+
+    @_guarded
+    def step(self, x: float, y: float, heading: float, speed: float) -> None:
+        """Advance by DT; the ego's box is centred at x, y at the end of the step, and the others answer where it was before."""
+        sumo = self.sumo
+        if self._ego is None:
+            raise SimulatorError("no ego is on the road; add it before stepping the engine")
+        if self._ego in sumo.vehicle.getIDList() or self._ego in sumo.simulation.getPendingVehicles():
+            self._place(x, y, heading, speed)
+        else:
+            self.add_ego(self._home, 0, 1.0, speed, self._profile)
+            self._place(x, y, heading, speed)
+        sumo.simulationStep()
+
+    def _place(self, x: float, y: float, heading: float, speed: float) -> None:
+        front_x, front_y = x + self._half * math.cos(heading), y + self._half * math.sin(heading)
+        angle = (90.0 - math.degrees(heading)) % 360.0
+        self.sumo.vehicle.setSpeed(self._ego, speed)
+        self.sumo.vehicle.moveToXY(self._ego, "", -1, front_x, front_y, angle=angle, keepRoute=2)
+
+    @_guarded
+    def agents(self, x: float, y: float) -> Agents:
+        """The AGENTS nearest vehicles within RANGE of a point as Agents [1, AGENTS]; a vehicle keeps its slot while it stays."""
+        vehicle = self.sumo.vehicle
+        names = [v for v in vehicle.getIDList() if not v.startswith("ego")]
+        state = np.zeros((AGENTS, 8), dtype=np.float32)
+        kind = np.zeros(AGENTS, dtype=np.int64)
+        brake = np.zeros(AGENTS, dtype=bool)
+        colour = np.zeros((AGENTS, 3), dtype=np.float32)
+        if names:
+            fronts = np.array([vehicle.getPosition(v) for v in names])
+            self._assign(np.array([int(v) for v in names]), np.hypot(fronts[:, 0] - x, fronts[:, 1] - y))
+        else:
+            self._slots[:] = -1
+        for slot, number in enumerate(self._slots.tolist()):
+            if number < 0:
+                continue
+            name = str(number)
+            if number not in self._fixed:
+                self._fixed[number] = paint(number, self._seed)
+            body = self._types[number]
+            front = vehicle.getPosition(name)
+            heading = math.radians(90.0 - vehicle.getAngle(name))
+            heading = (heading + math.pi) % (2 * math.pi) - math.pi
+            state[slot] = (
+                front[0] - 0.5 * body.length * math.cos(heading), front[1] - 0.5 * body.length * math.sin(heading), heading,
+                vehicle.getSpeed(name), vehicle.getAcceleration(name), body.length, body.width, body.height,
+            )  # fmt: skip
+            kind[slot] = int(body.kind)
+            brake[slot] = bool(vehicle.getSignals(name) & BRAKE_LIGHT)
+            colour[slot] = self._fixed[number]
+        return Agents(
+            state=torch.from_numpy(state).unsqueeze(0),
+            kind=torch.from_numpy(kind).unsqueeze(0),
+            valid=torch.from_numpy(self._slots >= 0).unsqueeze(0),
+            id=torch.from_numpy(self._slots.copy()).unsqueeze(0),
+            brake=torch.from_numpy(brake).unsqueeze(0),
+            colour=torch.from_numpy(colour).unsqueeze(0),
+        )
+
+    def _assign(self, numbers: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
+        """Keep the slots of vehicles that stay among the nearest, hand the free ones to newcomers, nearest first."""
+        rank = distance - STAY * np.isin(numbers, self._slots)
+        order = np.lexsort((numbers, rank))[:AGENTS]
+        near = numbers[order][distance[order] <= RANGE]
+        self._slots[~np.isin(self._slots, near)] = -1
+        fresh = near[~np.isin(near, self._slots)]
+        self._slots[np.flatnonzero(self._slots < 0)[: len(fresh)]] = fresh
+
+    @_guarded
+    def signal_letters(self, lights: list[tuple[str, int]]) -> list[str]:
+        """SUMO's own state letter of each (traffic light, link index)."""
+        return [self.sumo.trafficlight.getRedYellowGreenState(light)[link] for light, link in lights]
+
+    @_guarded
+    def ego_seen(self) -> tuple[float, float, float]:
+        """Front bumper x, y and speed of the ego as SUMO has it."""
+        x, y = self.sumo.vehicle.getPosition(self._ego)
+        return float(x), float(y), float(self.sumo.vehicle.getSpeed(self._ego))

@@ -1,0 +1,383 @@
+"""SUMO's net.xml as a RoadMap, the index that leads from SUMO's lanes to its lanes, and routes along it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..road import LANE_PIECE, LANE_POINTS, MAX_PHASES, ROUTE_STEP, Border, LaneKind, RoadMap, Route, SignalState
+from .networks import TRAFFIC_SIDES, Network
+
+Points = NDArray[np.float64]
+
+SHORTEST_LANE = 0.3  # m; shorter lanes are skipped and linked through
+HEAD_BEYOND = 20.0  # m from the stop line to the signal head, so that it is more than a pixel large
+HEAD_HEIGHT = 5.0  # m
+HEAD_ASIDE = 1.0  # m from the lane's outer border to the head of the lane at the kerb
+LANE_CHANGE = 45.0  # m that a route takes to cross into the next lane
+
+_STATES = {"r": SignalState.RED, "u": SignalState.RED, "s": SignalState.RED, "y": SignalState.YELLOW}
+_STATES |= {"g": SignalState.GREEN, "G": SignalState.GREEN, "o": SignalState.OFF, "O": SignalState.OFF}
+
+
+@dataclass(frozen=True)
+class SumoLane:
+    """One lane of the net.xml."""
+
+    name: str
+    edge: str
+    index: int
+    internal: bool
+    shape: Points
+    width: float
+    speed: float
+    length: float  # as SUMO counts positions along it
+    allows_cars: bool
+
+
+@dataclass
+class LaneIndex:
+    """From SUMO's lanes and edges to the lane pieces of a RoadMap, and the links between edges that routes need."""
+
+    lanes: dict[str, SumoLane] = field(default_factory=dict)
+    pieces: dict[str, list[int]] = field(default_factory=dict)  # lane name -> its pieces in order
+    edges: dict[str, list[str]] = field(default_factory=dict)  # normal edge -> its lanes by index
+    links: dict[tuple[str, str], list[tuple[int, int, list[str]]]] = field(
+        default_factory=dict
+    )  # edges -> from lane, to lane, internal lanes
+    signals: list[tuple[str, int]] = field(default_factory=list)  # per signal of the map: traffic light, link index
+
+    def piece_at(self, lane: str, position: float) -> int:
+        """The lane piece at a position in m along a SUMO lane; -1 for lanes that were skipped."""
+        pieces = self.pieces.get(lane, [])
+        if not pieces:
+            return -1
+        fraction = position / max(self.lanes[lane].length, 1e-6)
+        return pieces[min(len(pieces) - 1, max(0, int(fraction * len(pieces))))]
+
+    def following(self, edge: str) -> list[str]:
+        """The edges that can be reached from an edge."""
+        return [end for start, end in self.links if start == edge]
+
+    def edge_length(self, edge: str) -> float:
+        """Length of an edge's lanes in m."""
+        return self.lanes[self.edges[edge][0]].length
+
+    def edge_pieces(self, edge: str) -> list[int]:
+        """All lane pieces of an edge, parallel ones included."""
+        return [piece for lane in self.edges[edge] for piece in self.pieces[lane]]
+
+
+def read_road_map(network: Network) -> tuple[RoadMap, LaneIndex]:
+    """Read a network's net.xml as a RoadMap [1] without scenery.
+
+    Raises:
+        DataError: the file is missing, is no net.xml, or holds no lane for cars.
+    """
+    try:
+        root = ElementTree.parse(network.path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError(f"cannot read the network {network.path}: {error}; delete the file to have it built again") from error
+    side = TRAFFIC_SIDES[network.traffic_side]
+    index, connections = _read_lanes(root)
+    if not index.edges:
+        raise DataError(f"the network {network.path} has no lanes for cars; delete the file to have it built again")
+    arrays = _pieces(index, connections, side)
+    signals = _signals(root, index, connections, side)
+    polygons = _junction_polygons(root)
+    tensors = {name: torch.as_tensor(value).unsqueeze(0) for name, value in {**arrays, **signals, "junctions": polygons}.items()}
+    road = RoadMap(
+        **{name: t.float() if t.is_floating_point() else t for name, t in tensors.items()},
+        scenery=torch.zeros(1, 1, 6),
+        scenery_colour=torch.zeros(1, 1, 3),
+        scenery_kind=torch.zeros(1, 1, dtype=torch.int64),
+        traffic_side=torch.tensor([side]),
+    )
+    return road, index
+
+
+def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, str]]]:
+    index = LaneIndex()
+    for edge in root.iter("edge"):
+        internal = edge.get("function") == "internal"
+        if edge.get("function") not in (None, "internal"):
+            continue
+        for lane in edge.iter("lane"):
+            allow, disallow = lane.get("allow"), lane.get("disallow", "")
+            cars = "passenger" in allow.split() if allow is not None else not {"all", "passenger"} & set(disallow.split())
+            shape = np.array([[float(v) for v in point.split(",")[:2]] for point in lane.get("shape", "").split()])
+            number = lambda key, default: float(lane.get(key, default))  # noqa: B023
+            name = lane.get("id", "")
+            index.lanes[name] = SumoLane(
+                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, number("width", 3.2), number("speed", 13.89),
+                number("length", 0), cars,
+            )  # fmt: skip
+            if cars and not internal:
+                index.edges.setdefault(edge.get("id", ""), []).append(name)
+    connections = [dict(c.attrib) for c in root.iter("connection")]
+    onward: dict[str, list[str]] = {}
+    for c in connections:
+        onward.setdefault(f"{c['from']}_{c['fromLane']}", []).append(c.get("via") or f"{c['to']}_{c['toLane']}")
+    for c in connections:
+        if c["from"] in index.edges and c["to"] in index.edges:
+            internals: list[str] = []
+            lane = c.get("via")
+            while lane is not None and index.lanes[lane].internal:
+                internals.append(lane)
+                lane = onward[lane][0]
+            index.links.setdefault((c["from"], c["to"]), []).append((int(c["fromLane"]), int(c["toLane"]), internals))
+    return index, connections
+
+
+def _polyline_length(shape: Points) -> float:
+    return float(np.linalg.norm(np.diff(shape, axis=0), axis=1).sum()) if len(shape) > 1 else 0.0
+
+
+def resample(shape: Points, arcs: NDArray[np.float64]) -> Points:
+    """Points of a polyline [P, 2] at fractions [K] of its length."""
+    along = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(shape, axis=0), axis=1))))
+    return np.stack([np.interp(arcs * along[-1], along, shape[:, k]) for k in (0, 1)], -1)
+
+
+def _pieces(index: LaneIndex, connections: list[dict[str, str]], side: int) -> dict[str, NDArray]:
+    kept = [lane for lane in index.lanes.values() if lane.allows_cars and _polyline_length(lane.shape) >= SHORTEST_LANE]
+    longest: dict[str, float] = {}
+    for lane in kept:
+        longest[lane.edge] = max(longest.get(lane.edge, 0.0), _polyline_length(lane.shape))
+    owner: list[SumoLane] = []
+    lines: list[Points] = []
+    for lane in kept:
+        count = math.ceil(longest[lane.edge] / LANE_PIECE - 1e-6)
+        index.pieces[lane.name] = list(range(len(owner), len(owner) + count))
+        for k in range(count):
+            lines.append(resample(lane.shape, np.linspace(k / count, (k + 1) / count, LANE_POINTS)))
+            owner.append(lane)
+
+    total = len(owner)
+    successors = np.full((total, 4), -1, dtype=np.int64)
+    left, right = np.full(total, -1, dtype=np.int64), np.full(total, -1, dtype=np.int64)
+    onward: dict[str, list[str]] = {}
+    for c in connections:
+        onward.setdefault(f"{c['from']}_{c['fromLane']}", []).append(c.get("via") or f"{c['to']}_{c['toLane']}")
+    by_place = {(lane.edge, lane.index): lane.name for lane in kept}
+    for lane in kept:
+        pieces = index.pieces[lane.name]
+        for a, b in zip(pieces, pieces[1:], strict=False):
+            successors[a, 0] = b
+        after = sorted({piece for name in onward.get(lane.name, []) for piece in _first_pieces(name, index, onward)})[:4]
+        successors[pieces[-1], : len(after)] = after
+        for values, step in ((left, side), (right, -side)):
+            beside = by_place.get((lane.edge, lane.index + step))
+            if beside is not None:
+                values[pieces] = index.pieces[beside]
+
+    left_border, right_border = _borders(index, connections, owner, left, right, side)
+    return {
+        "centreline": np.stack(lines),
+        "width": np.array([lane.width for lane in owner]),
+        "speed_limit": np.array([lane.speed for lane in owner]),
+        "kind": np.array([int(LaneKind.JUNCTION if lane.internal else LaneKind.DRIVING) for lane in owner]),
+        "successors": successors,
+        "left": left,
+        "right": right,
+        "left_border": left_border,
+        "right_border": right_border,
+    }
+
+
+def _first_pieces(name: str, index: LaneIndex, onward: dict[str, list[str]]) -> list[int]:
+    """The first piece of a lane, or of the lanes behind it where it was too short to keep."""
+    if name in index.pieces:
+        return index.pieces[name][:1]
+    return [piece for following in onward.get(name, []) for piece in _first_pieces(following, index, onward)]
+
+
+def _borders(
+    index: LaneIndex, connections: list[dict[str, str]], owner: list[SumoLane], left: NDArray, right: NDArray, side: int
+) -> tuple[NDArray, NDArray]:
+    """Markings left and right of each piece; inside junctions only where the road merely runs on."""
+    two_way = {edge for edge in index.edges if _opposite(edge, index) is not None}
+    inner, outer = (left, right) if side > 0 else (right, left)
+    inner_border, outer_border = np.zeros(len(owner), dtype=np.int64), np.zeros(len(owner), dtype=np.int64)
+    for piece, lane in enumerate(owner):
+        if lane.internal:
+            continue
+        edge = Border.CENTRE if lane.edge in two_way else Border.EDGE
+        inner_border[piece] = Border.DASHED if inner[piece] >= 0 else edge
+        outer_border[piece] = Border.DASHED if outer[piece] >= 0 else Border.EDGE
+    plain = _plain_junctions(index)
+    for c in connections:
+        via = c.get("via")
+        if via not in index.pieces or (c["from"], c["to"]) not in plain:
+            continue
+        before, after = index.pieces[f"{c['from']}_{c['fromLane']}"][-1], index.pieces[f"{c['to']}_{c['toLane']}"][0]
+        for border in (inner_border, outer_border):
+            same = border[before] == border[after]
+            border[index.pieces[via]] = border[before] if same else Border.DASHED
+    return (inner_border, outer_border) if side > 0 else (outer_border, inner_border)
+
+
+def _opposite(edge: str, index: LaneIndex) -> str | None:
+    """The edge of the other direction along the same line, if there is one."""
+    start, _, end = edge.partition("_")
+    other = f"{end}_{start}"
+    return other if end and other in index.edges else None
+
+
+def _plain_junctions(index: LaneIndex) -> set[tuple[str, str]]:
+    """Pairs of edges of which the second is the only, or the straight one-way, continuation of the first."""
+    plain = set()
+    for start, end in index.links:
+        onto = [s for s, e in index.links if e == end]
+        out = index.following(start)
+        one_way = _opposite(start, index) is None and _opposite(end, index) is None
+        if (len(onto) == 1 and len(out) == 1) or one_way:
+            plain.add((start, end))
+    return plain
+
+
+def _signals(root: ElementTree.Element, index: LaneIndex, connections: list[dict[str, str]], side: int) -> dict[str, NDArray]:
+    programmes = {t.get("id", ""): t for t in root.iter("tlLogic")}
+    by_lane: dict[str, list[tuple[str, int]]] = {}
+    for c in connections:
+        if "tl" in c and c["from"] in index.edges:
+            by_lane.setdefault(f"{c['from']}_{c['fromLane']}", []).append((c["tl"], int(c["linkIndex"])))
+    count = max(1, len(by_lane))
+    stop, head = np.zeros((count, 2, 2)), np.zeros((count, 4))
+    lane_of = np.full(count, -1, dtype=np.int64)
+    ends, states, offset = np.zeros((count, MAX_PHASES)), np.zeros((count, MAX_PHASES), dtype=np.int64), np.zeros(count)
+    for s, (name, links) in enumerate(by_lane.items()):
+        light, link = links[0]
+        programme = programmes[light]
+        durations = [float(p.get("duration", 0)) for p in programme.iter("phase")]
+        shown = [[_STATES[p.get("state", "")[k]] for p in programme.iter("phase")] for _, k in links]
+        if any(other != shown[0] for other in shown):
+            raise DataError(f"lane {name} shows two signal states at once; the programme of {light} must group links by lane")
+        merged_ends, merged_states = _merge_phases(durations, shown[0])
+        if len(merged_ends) > MAX_PHASES:
+            raise DataError(f"the programme of {light} has {len(merged_ends)} phases for lane {name}; at most {MAX_PHASES} are kept")
+        lane = index.lanes[name]
+        end, before = lane.shape[-1], resample(lane.shape, np.array([1 - min(0.5, 2.0 / lane.length)]))[0]
+        forward = (end - before) / np.linalg.norm(end - before)
+        normal = np.array([-forward[1], forward[0]])
+        stop[s] = end + normal * lane.width / 2, end - normal * lane.width / 2
+        aside = lane.width / 2 + HEAD_ASIDE if lane.index == 0 else 0.0
+        head[s] = *(end + forward * HEAD_BEYOND - side * normal * aside), HEAD_HEIGHT, math.atan2(forward[1], forward[0])
+        lane_of[s] = index.pieces[name][-1]
+        ends[s] = merged_ends + [merged_ends[-1]] * (MAX_PHASES - len(merged_ends))
+        states[s] = merged_states + [merged_states[-1]] * (MAX_PHASES - len(merged_states))
+        offset[s] = -float(programme.get("offset", 0))
+        index.signals.append((light, link))
+    return {
+        "stop_line": stop, "signal_head": head, "signal_lane": lane_of,
+        "phase_end": ends, "phase_state": states, "phase_offset": offset,
+    }  # fmt: skip
+
+
+def _merge_phases(durations: list[float], states: list[SignalState]) -> tuple[list[float], list[int]]:
+    """Cumulative ends and states with equal neighbours joined."""
+    ends: list[float] = []
+    merged: list[int] = []
+    clock = 0.0
+    for duration, state in zip(durations, states, strict=True):
+        clock += duration
+        if merged and merged[-1] == int(state):
+            ends[-1] = clock
+        else:
+            ends.append(clock)
+            merged.append(int(state))
+    return ends, merged
+
+
+def _junction_polygons(root: ElementTree.Element) -> NDArray:
+    shapes = []
+    for junction in root.iter("junction"):
+        if junction.get("type") in ("internal", "dead_end") or not junction.get("shape"):
+            continue
+        shape = np.array([[float(v) for v in point.split(",")[:2]] for point in junction.get("shape", "").split()])
+        x, y = shape.T
+        if len(shape) >= 3 and abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) > 2.0:
+            shapes.append(shape)
+    if not shapes:
+        return np.zeros((1, 4, 2))
+    most = max(len(shape) for shape in shapes)
+    return np.stack([np.concatenate((shape, np.repeat(shape[-1:], most - len(shape), 0))) for shape in shapes])
+
+
+def plan_lanes(index: LaneIndex, edges: Sequence[str]) -> list[tuple[int, int]]:
+    """Entry and exit lane on each edge of a route with the fewest lane changes, none on the first edge.
+
+    Raises:
+        DataError: two consecutive edges are not linked.
+    """
+    cost: dict[int, tuple[float, int, tuple[int, int] | None]] = {lane: (0.0, lane, None) for lane in range(len(index.edges[edges[-1]]))}
+    table = [cost]
+    for here, following in zip(reversed(edges[:-1]), reversed(edges[1:]), strict=True):
+        links = index.links.get((here, following))
+        if not links:
+            raise DataError(f"the edges {here} and {following} are not linked; a route must be connected")
+        change = 1000.0 if here == edges[0] else 1.0
+        fresh: dict[int, tuple[float, int, tuple[int, int] | None]] = {}
+        for entry in range(len(index.edges[here])):
+            options = [(change * abs(entry - a) + cost[b][0] + 0.01 * a, a, (a, b)) for a, b, _ in links]
+            fresh[entry] = min(options)
+        cost = fresh
+        table.append(cost)
+    table.reverse()
+    lane = min(table[0], key=lambda k: table[0][k][0])
+    plan = []
+    for step in table:
+        _, leave, link = step[lane]
+        plan.append((lane, leave))
+        lane = link[1] if link is not None else lane
+    return plan
+
+
+def route_along(index: LaneIndex, edges: Sequence[str]) -> Route:
+    """The route [1] along linked edges: through the lanes that lead on, lane changes blended.
+
+    Raises:
+        DataError: no edge at all, or two consecutive edges are not linked.
+    """
+    if not edges:
+        raise DataError("a route needs at least one edge")
+    plan = plan_lanes(index, edges)
+    parts: list[Points] = []
+    pieces: list[int] = []
+    for k, (edge, (entry, leave)) in enumerate(zip(edges, plan, strict=True)):
+        parts.append(_along_edge(index, edge, entry, leave))
+        pieces += index.edge_pieces(edge)
+        if k + 1 < len(edges):
+            links = index.links[edge, edges[k + 1]]
+            inside = next(names for a, b, names in links if (a, b) == (leave, plan[k + 1][0]))
+            parts += [index.lanes[name].shape for name in inside]
+            pieces += [piece for _, _, names in links for name in names for piece in index.pieces.get(name, [])]
+    line = np.concatenate(parts)
+    line = line[np.concatenate(([True], np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3))]
+    steps = int(_polyline_length(line) / ROUTE_STEP)
+    points = resample(line, np.arange(steps + 1) * ROUTE_STEP / _polyline_length(line))
+    return Route(
+        points=torch.as_tensor(points).float().unsqueeze(0),
+        length=torch.tensor([steps * ROUTE_STEP]),
+        lanes=torch.tensor([sorted(set(pieces))], dtype=torch.int64),
+    )
+
+
+def _along_edge(index: LaneIndex, edge: str, entry: int, leave: int) -> Points:
+    names = index.edges[edge]
+    if entry == leave:
+        return index.lanes[names[entry]].shape
+    length = index.edge_length(edge)
+    fractions = np.linspace(0, 1, max(8, round(length / 3)))
+    wanted = min(0.8, LANE_CHANGE * abs(entry - leave) / length)
+    start = min(0.15, (1 - wanted) / 2)
+    t = np.clip((fractions - start) / wanted, 0, 1)[:, None]
+    blend = t * t * (3 - 2 * t)
+    return (1 - blend) * resample(index.lanes[names[entry]].shape, fractions) + blend * resample(index.lanes[names[leave]].shape, fractions)

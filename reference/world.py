@@ -1,0 +1,187 @@
+"""The reference world: SUMO's traffic around an ego that the bicycle model moves, seen through the reference camera."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batched import Batched
+from ..camera import CAMERA
+from ..errors import SimulatorError
+from ..road import RoadMap
+from ..scenario import DENSITIES, FAMILIES, Scenario, draw_scenario
+from ..scene import DT, Appearance, Scene
+from ..vehicles import bicycle_step, check_actions, vehicle_profile
+from ..world import WorldState
+from .demand import Walker, traffic_xml
+from .engine import Engine
+from .networks import build_network
+from .roadmap import LaneIndex, read_road_map
+from .scenery import furnish
+from .start import clear_way, draw_start
+
+WARM_UP = (30.0, 60.0)  # s, drawn per episode, so that signals and queues differ
+
+
+@dataclass(frozen=True)
+class Replay(Batched):
+    """What the reference world needs to come to a state again: its circumstances and every action so far."""
+
+    scenario: Tensor  # [B, 4] int64: family, network seed, density, appearance
+    actions: Tensor  # [B, T, 2]; the first `step` of them count
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Replay:
+        """The memory of an episode that has just begun."""
+        row = [FAMILIES.index(scenario.family), scenario.network_seed, DENSITIES.index(scenario.density), int(scenario.appearance)]
+        return cls(torch.tensor([row]), torch.zeros(1, 0, 2))
+
+    def unpack(self, seed: int) -> Scenario:
+        """The scenario of batch element 0."""
+        family, network_seed, density, appearance = self.scenario[0].tolist()
+        return Scenario(FAMILIES[family], network_seed, DENSITIES[density], Appearance(appearance), seed)
+
+
+@dataclass
+class _Live:
+    """The episode that the engine is at."""
+
+    scenario: Scenario
+    scene: Scene
+    actions: list[Tensor]
+
+
+class ReferenceWorld:
+    """World over SUMO, one episode at a time; use one process per episode for more.
+
+    States are values: stepping a state that the simulation is not at simulates it again from its seed (exact, and about
+    as slow as the episode so far was), so keep to one line of states where speed counts.
+    """
+
+    def __init__(self, camera: bool = True, profile: str = "sedan", traffic_side: str = "right") -> None:
+        self.profile = vehicle_profile(profile)
+        self.traffic_side = traffic_side
+        self._engine = Engine.get()
+        self._camera: Any = None
+        if camera:
+            from .camera import ReferenceCamera
+
+            self._camera = ReferenceCamera()
+
+    def reset(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> WorldState:
+        """Begin the episode of one seed.
+
+        Raises:
+            ConfigError: an unknown scenario key or value.
+            SimulatorError: more than one seed, or SUMO failed.
+        """
+        if len(seeds) != 1:
+            raise SimulatorError(
+                f"the reference world runs one episode a process, got {len(seeds)} seeds; use one worker process per episode"
+            )
+        drawn = draw_scenario(int(seeds[0]), scenario)
+        live = self._begin(drawn)
+        return WorldState(
+            scene=live.scene,
+            frame=self._render(live.scene),
+            seed=torch.tensor([drawn.seed]),
+            step=torch.zeros(1, dtype=torch.int64),
+            memory=Replay.of(drawn),
+        )
+
+    def step(self, state: WorldState, actions: Tensor) -> WorldState:
+        """Advance by DT under actions [1, 2] in [-1, 1].
+
+        Raises:
+            ActionError: actions of the wrong shape, not finite, or out of range.
+            SimulatorError: the state is of more than one episode, or SUMO failed.
+        """
+        check_actions(actions, state.step.shape[0])
+        if state.step.shape[0] != 1:
+            raise SimulatorError(f"the reference world runs one episode a process, got {state.step.shape[0]}; index the state first")
+        live = self._at(state)
+        actions = actions.detach().to("cpu", torch.float32)
+        scene = self._advance(live, actions)
+        done = state.memory.actions[:, : int(state.step)]
+        memory = dataclasses.replace(state.memory, actions=torch.cat((done, actions.unsqueeze(1)), 1))
+        return WorldState(scene, self._render(scene), state.seed, state.step + 1, memory)
+
+    def _at(self, state: WorldState) -> _Live:
+        """The live episode at a state, simulated again from its seed unless the engine is there already."""
+        scenario = state.memory.unpack(int(state.seed))
+        past = state.memory.actions[0, : int(state.step)]
+        live: _Live | None = getattr(self._engine, "live", None)
+        if live is not None and live.scenario == scenario and len(live.actions) == len(past) and self._same_setting(live, state):
+            if not len(past) or torch.equal(torch.cat(live.actions), past):
+                return live
+        live = self._begin(scenario)
+        for action in past:
+            self._advance(live, action.unsqueeze(0))
+        return live
+
+    def _same_setting(self, live: _Live, state: WorldState) -> bool:
+        return torch.equal(live.scene.ego.state, state.scene.ego.state) and bool(
+            live.scene.road.traffic_side == state.scene.road.traffic_side
+        )
+
+    def _begin(self, scenario: Scenario) -> _Live:
+        road, index, walker = _furnished(scenario.family, scenario.network_seed, self.traffic_side)
+        network = build_network(scenario.family, scenario.network_seed, self.traffic_side)
+        rng = np.random.default_rng([scenario.seed, 17])
+        warm_up = round(float(rng.uniform(*WARM_UP)) / DT) * DT
+        routes, types = traffic_xml(walker, scenario.family, scenario.density, scenario.seed)
+        self._engine.live = None
+        self._engine.load(network, routes, types, scenario.seed, warm_up)
+        start = draw_start(rng, index, walker, scenario.family, self._engine, self.profile)
+        clear_way(self._engine, start, self.profile)
+        self._engine.add_ego(start.edge, start.lane, start.front, start.speed, self.profile)
+        ego = start.ego
+        self._engine.step(*(float(v) for v in (ego.x, ego.y, ego.heading, ego.speed)))
+        clock = warm_up + DT
+        # SUMO switches its signals at the beginning of a step and half a step keeps clear of rounding at the edges
+        road = dataclasses.replace(road, phase_offset=road.phase_offset + (clock - 0.5 * DT))
+        scene = Scene(
+            ego=ego,
+            agents=self._engine.agents(float(ego.x), float(ego.y)),
+            signals=road.signals_at(torch.zeros(1)),
+            time=torch.zeros(1),
+            appearance=torch.tensor([int(scenario.appearance)]),
+            road=road,
+            route=start.route,
+            profile=self.profile,
+        )
+        live = _Live(scenario, scene, [])
+        self._engine.live = live
+        return live
+
+    def _advance(self, live: _Live, actions: Tensor) -> Scene:
+        scene = live.scene
+        ego = bicycle_step(scene.ego, actions, self.profile, DT)
+        x, y, heading, speed = ego.state[0, :4].tolist()
+        self._engine.live = None
+        self._engine.step(x, y, heading, speed)
+        time = torch.tensor([(len(live.actions) + 1) * DT])
+        scene = dataclasses.replace(scene, ego=ego, agents=self._engine.agents(x, y), signals=scene.road.signals_at(time), time=time)
+        live.scene = scene
+        live.actions.append(actions)
+        self._engine.live = live
+        return scene
+
+    def _render(self, scene: Scene) -> Tensor:
+        if self._camera is None:
+            return torch.zeros(1, CAMERA.height, CAMERA.width, 3, dtype=torch.uint8)
+        return self._camera.render(scene)
+
+
+@functools.lru_cache(maxsize=64)
+def _furnished(family: str, network_seed: int, traffic_side: str) -> tuple[RoadMap, LaneIndex, Walker]:
+    """A network's furnished road map with its index, kept in memory."""
+    road, index = read_road_map(build_network(family, network_seed, traffic_side))
+    return furnish(road, network_seed), index, Walker(index)
