@@ -1,0 +1,1 @@
+"""Training of the car network: imitation, then PPO inside a world."""

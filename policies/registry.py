@@ -1,0 +1,40 @@
+"""Policies by name or by the folder of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..scenario import nearest
+from ..world import Policy
+from .drivers import Idle, NoisyExpert, Offroad, RandomDriver, Reckless, lazy
+from .expert import Expert
+
+POLICIES: dict[str, Callable[[], Any]] = {
+    "expert": Expert,
+    "noisy_expert": NoisyExpert,
+    "random": RandomDriver,
+    "reckless": Reckless,
+    "offroad": Offroad,
+    "idle": Idle,
+    "lazy": lazy,
+}
+
+
+def load_policy(name_or_path: str | Path) -> Policy:
+    """A policy by name, or the car network in a folder.
+
+    Raises:
+        ConfigError: neither a known name nor a folder.
+        CheckpointError: a folder whose weights cannot be used.
+    """
+    name = str(name_or_path)
+    if name in POLICIES:
+        return POLICIES[name]()
+    if Path(name).is_dir():
+        from .car import CarPolicy
+
+        return CarPolicy.load(name)
+    raise ConfigError(f"unknown policy '{name}', and no such folder; {nearest(name, POLICIES)}, or a folder with a car network")
