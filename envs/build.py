@@ -1,0 +1,74 @@
+"""What every environment is built from: a loop out of names, settings and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from ..errors import ConfigError
+from ..scenario import nearest
+from ..world import World
+from .core import DrivingLoop, Episodes, StepDesign
+from .worlds import make_world
+
+RENDER_MODES = ("rgb_array", "human")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of an environment: the running episodes, and the generators that the next episodes' seeds come from."""
+
+    episodes: Episodes
+    generators: tuple[Mapping[str, Any], ...]
+    scenario: Mapping[str, Any]
+    over: np.ndarray  # [B] bool, episodes that have ended and wait for their reset
+    described: tuple[Mapping[str, Any], ...]
+
+
+def build_loop(
+    world: str | Path | World,
+    reward: str | Path | StepDesign,
+    max_episode_steps: int | None,
+    profile: str | None,
+    record: bool,
+    world_options: Mapping[str, Any] | None,
+) -> DrivingLoop:
+    """Make the loop that an environment steps.
+
+    Raises:
+        ConfigError: no world, reward design or vehicle profile of that name, or a time limit below 1.
+    """
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise ConfigError(f"max_episode_steps is {max_episode_steps}; give a number of steps from 1, or None for no limit")
+    if isinstance(reward, str | Path):
+        from ..rewards import load_design
+
+        design: StepDesign = load_design(reward)
+    else:
+        design = reward
+    return DrivingLoop(make_world(world, **(world_options or {})), design, max_episode_steps, profile, record)
+
+
+def check_render_mode(mode: str | None) -> None:
+    """Refuse a render mode that does not exist.
+
+    Raises:
+        ConfigError: neither None nor one of RENDER_MODES.
+    """
+    if mode is not None and mode not in RENDER_MODES:
+        raise ConfigError(f"unknown render mode '{mode}'; {nearest(mode, RENDER_MODES)}")
+
+
+def episode_seed(generator: np.random.Generator) -> int:
+    """Draw the seed of an episode that was given none."""
+    return int(generator.integers(2**31 - 1))
+
+
+def seeded_generator(seed: int | None) -> np.random.Generator:
+    """The generator of the seeds that follow an episode seeded with `seed`, as `gymnasium.Env.reset` makes it."""
+    return gymnasium.utils.seeding.np_random(seed)[0]

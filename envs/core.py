@@ -1,0 +1,179 @@
+"""The one loop that drives: a world and a reward design stepped together, over B episodes that are values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..batched import Batched
+from ..geometry import project_polyline
+from ..scene import DT, Scene, Track
+from ..vehicles import check_actions, vehicle_profile
+from ..world import World, WorldState
+
+WINDOW_S = 4.0  # s of the past that the rules see
+ROUTE_END_MARGIN = 3.0  # m before the end of the route at which it counts as driven
+
+
+class StepReward(Protocol):
+    """What a design says of the last column of a track."""
+
+    reward: Tensor  # [B]
+    terminated: Tensor  # [B] bool
+    values: Mapping[str, Tensor]  # every rule's value [B]
+
+
+class StepDesign(Protocol):
+    """A reward design as the loop needs it (`rewards.load_design` gives one)."""
+
+    def step(self, track: Track) -> StepReward:
+        """Reward, termination and rule values of the last column."""
+        ...
+
+
+@dataclass(frozen=True)
+class Episodes(Batched):
+    """B running episodes: keep one to take a snapshot, step it twice to branch."""
+
+    state: WorldState  # [B]
+    track: Track  # [B, T] the window that the rules see
+    total: Tensor  # [B] return so far
+    rule_totals: Tensor  # [B, R] sum of every rule's value so far; R is 0 until the first step
+    recorded: tuple[Scene, ...] | None = None  # scenes [B] since the oldest running episode began, when recording
+
+    @property
+    def steps(self) -> Tensor:
+        """Steps [B] since each episode began, int64."""
+        return self.state.step
+
+    def whole_track(self, row: int) -> Track:
+        """The track [1, T] of episode `row` since it began.
+
+        Raises:
+            ValueError: the loop does not record.
+        """
+        if self.recorded is None:
+            raise ValueError("episodes are not recorded; make the environment with record=True")
+        length = int(self.steps[row]) + 1
+        scenes = [scene[row] for scene in self.recorded[-length:]]
+        signals = max(scene.signals.shape[1] for scene in scenes)
+        pad = lambda t: torch.nn.functional.pad(t, (0, signals - t.shape[1]))
+        return Track.of([replace(scene, signals=pad(scene.signals)) for scene in scenes])
+
+
+@dataclass(frozen=True)
+class Outcome(Batched):
+    """What one step brought, for B episodes."""
+
+    reward: Tensor  # [B] float32
+    terminated: Tensor  # [B] bool, a rule ended the episode
+    time_limit: Tensor  # [B] bool
+    route_end: Tensor  # [B] bool
+    rule_values: Tensor  # [B, R]
+
+    @property
+    def truncated(self) -> Tensor:
+        """Whether the time limit or the end of the route was reached [B]."""
+        return self.time_limit | self.route_end
+
+    @property
+    def done(self) -> Tensor:
+        """Whether the episode is over [B]."""
+        return self.terminated | self.truncated
+
+
+class DrivingLoop:
+    """Steps a world and scores what happened; everything that changes is in the `Episodes` it is handed and returns."""
+
+    def __init__(
+        self, world: World, design: StepDesign, max_episode_steps: int | None = None, profile: str | None = None, record: bool = False
+    ):
+        """Join a world and a design.
+
+        Args:
+            world: any `World`.
+            design: any reward design.
+            max_episode_steps: time limit, None for none.
+            profile: name of the ego's vehicle profile, None for the world's own.
+            record: keep every scene, so that `Episodes.whole_track` works.
+        """
+        self.world, self.design = world, design
+        self.max_episode_steps, self.profile, self.record = max_episode_steps, profile, record
+        self.rules: tuple[str, ...] = ()
+        if profile is not None:
+            vehicle_profile(profile)
+
+    @torch.inference_mode()
+    def reset(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> Episodes:
+        """Begin one episode per seed.
+
+        Raises:
+            ConfigError: an unknown scenario key or value.
+        """
+        state = self._begin(seeds, scenario)
+        return Episodes(
+            state=state,
+            track=Track.of([state.scene]),
+            total=torch.zeros(len(seeds)),
+            rule_totals=torch.zeros(len(seeds), len(self.rules)),
+            recorded=(state.scene,) if self.record else None,
+        )
+
+    @torch.inference_mode()
+    def restart(self, episodes: Episodes, rows: Sequence[int], seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> Episodes:
+        """Begin anew in batch elements `rows`, one seed each; the others go on untouched."""
+        fresh = self._begin(seeds, scenario)
+        state = episodes.state.put(rows, fresh)
+        index = torch.as_tensor(list(rows))
+        recorded = episodes.recorded
+        if recorded is not None:
+            longest = int(state.step.max())
+            recorded = (*recorded[:-1], state.scene)[-longest - 1 :]
+        return Episodes(
+            state=state,
+            track=episodes.track.restart(rows, fresh.scene),
+            total=episodes.total.index_fill(0, index, 0.0),
+            rule_totals=episodes.rule_totals.index_fill(0, index, 0.0),
+            recorded=recorded,
+        )
+
+    @torch.inference_mode()
+    def step(self, episodes: Episodes, actions: Tensor) -> tuple[Episodes, Outcome]:
+        """Drive one step under actions [B, 2].
+
+        Raises:
+            ActionError: actions of the wrong shape, not finite, or outside [-1, 1].
+        """
+        check_actions(actions, episodes.batch_size)
+        state = self.world.step(episodes.state, actions.to(episodes.state.frame.device))
+        track = episodes.track.append(state.scene, longest=round(WINDOW_S / DT))
+        judged = self.design.step(track)
+        self.rules = tuple(judged.values)
+        values = torch.stack([value.float() for value in judged.values.values()], -1) if self.rules else torch.zeros(track.batch_size, 0)
+        totals = episodes.rule_totals + values if episodes.rule_totals.shape == values.shape else values
+        limit = self.max_episode_steps
+        outcome = Outcome(
+            reward=judged.reward.float(),
+            terminated=judged.terminated.bool(),
+            time_limit=state.step >= limit if limit is not None else torch.zeros_like(judged.terminated, dtype=torch.bool),
+            route_end=_route_driven(state.scene),
+            rule_values=values,
+        )
+        recorded = None if episodes.recorded is None else (*episodes.recorded, state.scene)
+        return Episodes(state, track, episodes.total + outcome.reward, totals, recorded), outcome
+
+    def _begin(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None) -> WorldState:
+        state = self.world.reset([int(seed) for seed in seeds], scenario)
+        if self.profile is None:
+            return state
+        scene = replace(state.scene, profile=vehicle_profile(self.profile, len(seeds)).to(state.frame.device))
+        return replace(state, scene=scene)
+
+
+def _route_driven(scene: Scene) -> Tensor:
+    arc, _, _ = project_polyline(scene.ego.position, scene.route.points)
+    return arc >= scene.route.length - ROUTE_END_MARGIN
