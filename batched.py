@@ -16,7 +16,8 @@ class Batched:
     """A frozen dataclass whose fields are tensors or further `Batched` values, all with the batch first.
 
     Fields of any other type (None, strings, numbers) are context that all batch elements share. Trailing sizes that
-    differ between two values (a map with more lanes, say) are padded by `field(metadata={"pad": value})`, zero when unsaid.
+    differ between two values (a map with more lanes, say) are padded by `field(metadata={"pad": value})`, zero when unsaid;
+    "last" repeats the last entry.
     """
 
     def _fields(self) -> list[tuple[dataclasses.Field[Any], Any]]:
@@ -74,8 +75,14 @@ class Batched:
         return _combine([self, other], scatter, keep=1)
 
 
-def _pad_to(tensor: Tensor, shape: Sequence[int], value: float) -> Tensor:
+def _pad_to(tensor: Tensor, shape: Sequence[int], value: float | str) -> Tensor:
+    """Pad at the ends with a number, or with "last": the last entry of each dimension that grows."""
     if list(tensor.shape) == list(shape):
+        return tensor
+    if value == "last":
+        for dim, size in enumerate(shape):
+            last = torch.arange(size, device=tensor.device).clamp_max(tensor.shape[dim] - 1)
+            tensor = tensor if tensor.shape[dim] == size else tensor.index_select(dim, last)
         return tensor
     out = tensor.new_full(tuple(shape), value)
     out[tuple(slice(0, n) for n in tensor.shape)] = tensor

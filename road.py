@@ -70,7 +70,7 @@ class RoadMap(Batched):
     right: Tensor = field(metadata={"pad": -1})  # [B, L] int64
     left_border: Tensor = field(metadata={"pad": 0})  # [B, L] Border, int64
     right_border: Tensor = field(metadata={"pad": 0})  # [B, L] Border, int64
-    junctions: Tensor = field(metadata={"pad": 0})  # [B, J, V, 2] polygons; the last vertex repeated as padding; all zero: none
+    junctions: Tensor = field(metadata={"pad": "last"})  # [B, J, V, 2] polygons; the last vertex repeated as padding; all zero: none
     stop_line: Tensor = field(metadata={"pad": 0})  # [B, S, 2, 2] left and right end of each signal's stop line
     signal_head: Tensor = field(metadata={"pad": 0})  # [B, S, 4] x, y, z of the head and the heading of the traffic it serves
     signal_lane: Tensor = field(metadata={"pad": -1})  # [B, S] the incoming lane (its last piece), -1: padding
@@ -139,7 +139,7 @@ class RoadMap(Batched):
 class Route(Batched):
     """The way the ego is asked to go: a polyline with ROUTE_STEP between its points, and the lanes it may use."""
 
-    points: Tensor  # [B, R, 2]; the last point repeated as padding (use `Route.cat`)
+    points: Tensor = field(metadata={"pad": "last"})  # [B, R, 2]; the last point repeated as padding
     length: Tensor  # [B] m
     lanes: Tensor = field(metadata={"pad": -1})  # [B, Q] all lanes of the route's edges and junctions, parallel ones included; -1: padding
 
