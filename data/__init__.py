@@ -1,8 +1,10 @@
 """Clips and shards: write, read, stream; importers of other recordings."""
 
 from .clip import Clip, decode_clip, encode_clip
+from .donkeycar import import_donkeycar
 from .shards import ShardWriter, read_clips
 from .split import check_trainable, split_of
+from .video import import_video
 from .windows import ClipBatch, ClipWindows, collate
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "collate",
     "decode_clip",
     "encode_clip",
+    "import_donkeycar",
+    "import_video",
     "read_clips",
     "split_of",
 ]

@@ -1,0 +1,40 @@
+"""The `import` command: one door to every importer."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError, nearest
+from .donkeycar import import_donkeycar
+from .picture import CROP_TOP
+from .plan import ImportReport
+from .video import import_video
+
+KINDS = ("donkeycar", "video")
+
+
+def import_clips(
+    kind: str,
+    path: str,
+    out: str,
+    clip_steps: int = 300,
+    min_steps: int = 16,
+    test_share: float = 0.2,
+    crop_top: float = CROP_TOP,
+    skip_missing: bool = False,
+    licence: str | None = None,
+    append: bool = False,
+) -> ImportReport:
+    """Turn a recording into shards and print what was written; see `import_donkeycar` and `import_video` for the keys.
+
+    Raises:
+        ConfigError: an unknown kind.
+        DataError: a recording that cannot be read as it is.
+    """
+    common = (clip_steps, min_steps, test_share, crop_top)
+    if kind == "donkeycar":
+        report = import_donkeycar(path, out, *common, skip_missing=skip_missing, licence=licence, append=append)
+    elif kind == "video":
+        report = import_video(path, out, *common, licence=licence, append=append)
+    else:
+        raise ConfigError(f"unknown kind of recording '{kind}'; {nearest(kind, KINDS)}")
+    print(report.summary(out))
+    return report
