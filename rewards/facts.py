@@ -1,0 +1,26 @@
+"""Everything the rules know of a track beside its own fields: column-wise facts, to be read through `track.derived(fact)`.
+
+The value of a fact in column t depends on column t alone, so that a stepping environment computes only its new column.
+"""
+
+from .agent_facts import STOPPED_SPEED, AgentRelations, agent_corners, agent_relations, bearing, imminent_collision
+from .lane_facts import RoadPosition, RoutePosition, ego_corners, road_position, route_points, route_position
+from .signal_facts import WayAhead, stop_regions_entered, way_ahead
+
+__all__ = [
+    "STOPPED_SPEED",
+    "AgentRelations",
+    "RoadPosition",
+    "RoutePosition",
+    "WayAhead",
+    "agent_corners",
+    "agent_relations",
+    "bearing",
+    "ego_corners",
+    "imminent_collision",
+    "road_position",
+    "route_points",
+    "route_position",
+    "stop_regions_entered",
+    "way_ahead",
+]

@@ -1,0 +1,167 @@
+"""Where the ego is on the road: lanes, drivable area, junctions, and its place along the route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..batched import Batched
+from ..geometry import box_corners, points_in_polygons, project_polyline, wrap_angle
+from ..road import LANE_POINTS, ROUTE_STEP, LaneKind
+from ..scene import Track
+
+LANE_CANDIDATES = 14  # nearest lanes of any drivable kind that are looked at
+ROUTE_CANDIDATES = 6  # nearest lanes of the route
+JUNCTION_CANDIDATES = 2
+FAR = 1000.0  # m, lateral offset where no lane of the route exists
+NO_LANE_LIMIT = 13.89  # m/s, speed limit where no lane exists at all
+_CHUNK_ELEMENTS = 2_000_000
+
+
+@dataclass(frozen=True)
+class RoadPosition(Batched):
+    """Where the ego's box is on the road, every field [B, T]."""
+
+    lane: Tensor  # int64, the lane of the route the centre is in, else the nearest lane, -1: none
+    offset: Tensor  # m, signed offset of the centre from the nearest centreline of the route, left positive; FAR without one
+    heading_error: Tensor  # rad, heading relative to that centreline
+    speed_limit: Tensor  # m/s, of `lane`
+    on_route: Tensor  # bool, the centre is within half a width of the centreline of a lane of the route
+    in_junction: Tensor  # bool, the centre is in a junction's polygon, or `lane` leads through one
+    on_road: Tensor  # bool, the centre is in the drivable area
+    corners_on_road: Tensor  # bool, so are all four corners
+    multiple_lanes: Tensor  # bool, corners lie in several lanes side by side and no lane (with its neighbours in line) holds all
+
+
+@dataclass(frozen=True)
+class RoutePosition(Batched):
+    """The ego's projection on its route, every field [B, T]."""
+
+    arc: Tensor  # m from the route's start
+    offset: Tensor  # m, left positive
+    heading: Tensor  # rad, of the route there
+
+
+def ego_corners(track: Track) -> Tensor:
+    """Corners of the ego's box [B, T, 4, 2] in m, in the order of `box_corners`."""
+    ego, profile = track.ego, track.profile
+    size = lambda value: value.unsqueeze(1).expand_as(ego.heading)
+    return box_corners(ego.position, ego.heading, size(profile.length), size(profile.width))
+
+
+def route_points(track: Track) -> Tensor:
+    """Points of the route [B, R, 2] with the last true point repeated as padding, whatever the stored padding is."""
+    points = track.route.points
+    count = points.shape[1]
+    last = torch.ceil(track.route.length / ROUTE_STEP).long().clamp(0, count - 1)
+    index = torch.minimum(torch.arange(count, device=points.device), last.unsqueeze(1))
+    return points.gather(1, index.unsqueeze(-1).expand(-1, -1, 2))
+
+
+def route_position(track: Track) -> RoutePosition:
+    """Project the ego's centre on its route."""
+    polyline = route_points(track).unsqueeze(1)
+    return _in_chunks(track, polyline.shape[-2] * 4, lambda part: RoutePosition(*project_polyline(part.ego.position, polyline)))
+
+
+def road_position(track: Track) -> RoadPosition:
+    """Where the ego is on the road; a lane is the set of points within half its width of its centreline."""
+    return _in_chunks(track, track.road.width.shape[1] * LANE_POINTS, _road_position)
+
+
+def _in_chunks(track: Track, elements_per_column: int, function: Callable[[Track], Batched]) -> Batched:
+    columns = max(1, _CHUNK_ELEMENTS // max(1, elements_per_column * track.ego.state.shape[0]))
+    if columns >= track.steps:
+        return function(track)
+    parts = [function(track.columns(slice(start, start + columns))) for start in range(0, track.steps, columns)]
+    fields = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in parts[0].__dataclass_fields__}
+    return type(parts[0])(**fields)
+
+
+def _candidates(track: Track) -> tuple[Tensor, Tensor]:
+    """Nearest lanes [B, T, K], -1 for none: first of any drivable kind, then (from LANE_CANDIDATES on) of the route."""
+    road = track.road
+    batch, lanes = road.width.shape
+    vertices = road.centreline.reshape(batch, lanes * LANE_POINTS, 2)
+    gap = torch.cdist(track.ego.position, vertices, compute_mode="donot_use_mm_for_euclid_dist")
+    gap = gap.view(batch, track.steps, lanes, LANE_POINTS).amin(-1)
+    drivable = (road.kind != int(LaneKind.NONE)) & (road.kind != int(LaneKind.WALKING))
+    on_route = track.route.lane_mask(lanes) & drivable
+    picked = []
+    for usable, count in ((drivable, LANE_CANDIDATES), (on_route, ROUTE_CANDIDATES)):
+        value, index = gap.masked_fill(~usable.unsqueeze(1), torch.inf).topk(min(count, lanes), dim=-1, largest=False)
+        index = index.masked_fill(torch.isinf(value), -1)
+        picked.append(torch.nn.functional.pad(index, (0, count - index.shape[-1]), value=-1))
+    index = torch.cat(picked, -1)
+    return index, index >= 0
+
+
+def _road_position(track: Track) -> RoadPosition:
+    road, ego = track.road, track.ego
+    index, exists = _candidates(track)
+    points = torch.cat((track.derived(ego_corners), ego.position.unsqueeze(2)), 2)  # the centre comes last
+    polyline = road.lane_values(road.centreline, index).unsqueeze(-3)
+    _, lateral, heading = project_polyline(points.unsqueeze(2), polyline)
+    half_width = 0.5 * road.lane_values(road.width, index)
+    kind = road.lane_values(road.kind, index)
+    inside = (lateral.abs() <= half_width.unsqueeze(-1)) & exists.unsqueeze(-1)  # [B, T, K, 5]
+
+    distance = lateral[..., 4].abs().masked_fill(~exists, torch.inf)
+    on_route = inside[:, :, LANE_CANDIDATES:, 4].any(-1)
+    best = LANE_CANDIDATES + distance[..., LANE_CANDIDATES:].argmin(-1)
+    route_offset, route_heading = (_pick(value[..., 4], best) for value in (lateral, heading))
+    has_route = _pick(exists, best)
+    drives = (kind != int(LaneKind.SHOULDER)) & exists
+    nearest = distance.masked_fill(~drives, torch.inf)[..., :LANE_CANDIDATES].argmin(-1)
+    chosen = torch.where(on_route, best, nearest)
+    has_lane = _pick(drives, chosen)
+    limit = torch.where(has_lane, _pick(road.lane_values(road.speed_limit, index), chosen), NO_LANE_LIMIT)
+
+    in_polygon = _in_junction_polygons(track, points)
+    on_road = inside[:, :, :LANE_CANDIDATES].any(2) | in_polygon  # [B, T, 5]
+    through = _pick(kind, chosen) == int(LaneKind.JUNCTION)
+    return RoadPosition(
+        lane=torch.where(has_lane, _pick(index, chosen), -1),
+        offset=torch.where(has_route, route_offset, FAR),
+        heading_error=torch.where(has_route, wrap_angle(ego.heading - route_heading), 0.0),
+        speed_limit=limit,
+        on_route=on_route,
+        in_junction=in_polygon[..., 4] | (through & has_lane),
+        on_road=on_road[..., 4],
+        corners_on_road=on_road[..., :4].all(-1),
+        multiple_lanes=_in_multiple_lanes(track, index, inside & drives.unsqueeze(-1)),
+    )
+
+
+def _pick(values: Tensor, choice: Tensor) -> Tensor:
+    return values.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
+
+
+def _in_multiple_lanes(track: Track, index: Tensor, inside: Tensor) -> Tensor:
+    """Several lanes hold a corner and none holds all four, where a lane reaches on into those before and after it.
+
+    Source: NAVSIM pdm_scorer.py, `_calculate_ego_area`; joining lanes in line is ours, for our lanes are cut into pieces.
+    """
+    index, corners = index[..., :LANE_CANDIDATES], inside[:, :, :LANE_CANDIDATES, :4]
+    successors = track.road.lane_values(track.road.successors, index)  # [B, T, K, 4]
+    follows = ((successors.unsqueeze(-1) == index[:, :, None, None]) & (index >= 0)[:, :, None, None]).any(-2)  # [B, T, K, K]
+    in_line = follows | follows.transpose(-1, -2)
+    reached = (in_line.to(torch.float32) @ corners.to(torch.float32) > 0) | corners
+    return (corners.any(-1).sum(-1) > 1) & ~reached.all(-1).any(-1)
+
+
+def _in_junction_polygons(track: Track, points: Tensor) -> Tensor:
+    """Whether points [B, T, Q, 2] lie in one of the junctions nearest to the ego [B, T, Q]."""
+    polygons = track.road.junctions
+    if polygons.shape[1] == 0:
+        return torch.zeros(points.shape[:3], dtype=torch.bool, device=points.device)
+    low, high = polygons.amin(2).unsqueeze(1), polygons.amax(2).unsqueeze(1)
+    centre = track.ego.position.unsqueeze(2)
+    gap = (torch.maximum(low - centre, centre - high).clamp_min(0)).square().sum(-1)
+    gap = gap.masked_fill((high == low).all(-1), torch.inf)
+    index = gap.topk(min(JUNCTION_CANDIDATES, polygons.shape[1]), dim=-1, largest=False).indices
+    near = track.road.lane_values(polygons, index)  # [B, T, J', V, 2]
+    return points_in_polygons(points.unsqueeze(3), near.unsqueeze(2)).any(-1)

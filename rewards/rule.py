@@ -1,0 +1,230 @@
+"""What a rule is: one causal function of a track, declared by a decorator, found by name, checked at every call."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, XPengWorldError
+from ..scenario import nearest
+from ..scene import Track
+
+Kind = Literal["gate", "term", "cost"]
+ENTRY_POINTS = "xpeng_world.rules"
+WINDOW_STEPS = 32  # columns of a running window on which the built-in rules equal those of the whole track
+_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
+
+
+class RuleError(XPengWorldError):
+    """A rule that failed or returned something that is no value."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A keyword-only parameter of a rule."""
+
+    name: str
+    type: type
+    default: float | int | bool | str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: call it with a track and parameters to get its values [B, T]."""
+
+    name: str
+    function: Callable[..., Tensor]
+    kind: Kind  # gate: multiplies, 1 is good; term: 1 is good or an amount; cost: 0 is good
+    unit: str  # "1" for a share
+    low: float
+    high: float
+    neutral: float  # the value of columns that are not valid
+    source: str
+    parameters: Mapping[str, Parameter]
+
+    def __call__(self, track: Track, **parameters: Any) -> Tensor:
+        """Values [B, T] in [low, high], `neutral` where the track is not valid.
+
+        Raises:
+            RuleError: the function failed, or its values have the wrong shape or type, are NaN or out of range.
+        """
+        try:
+            values = self.function(track, **parameters)
+        except XPengWorldError:
+            raise
+        except Exception as error:
+            raise RuleError(f"rule '{self.name}' failed at {_last_step(track)}: {type(error).__name__}: {error}") from error
+        expected = tuple(track.valid.shape)
+        if not isinstance(values, Tensor) or tuple(values.shape) != expected or not values.is_floating_point():
+            got = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise RuleError(f"rule '{self.name}' returned {got} at {_last_step(track)}; it must return a float tensor {list(expected)}")
+        values = torch.where(track.valid, values, self.neutral)
+        smallest, largest = torch.aminmax(values)
+        if not (float(smallest) >= self.low - 1e-5 and float(largest) <= self.high + 1e-5):
+            raise RuleError(self._out_of_range(track, values))
+        return values
+
+    def _out_of_range(self, track: Track, values: Tensor) -> str:
+        wrong = ~((values >= self.low - 1e-5) & (values <= self.high + 1e-5))
+        row, column = (int(i) for i in wrong.nonzero()[0])
+        value, time = float(values[row, column]), float(track.time[row, column])
+        what = "NaN" if math.isnan(value) else f"{value:.6g}, outside [{self.low:g}, {self.high:g}],"
+        return f"rule '{self.name}' returned {what} at step {column} (t = {time:.1f} s) of batch element {row}"
+
+    def check_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The given parameters in the types that the rule declares.
+
+        Raises:
+            ConfigError: an unknown name, a wrong type or a number that is not finite.
+        """
+        checked = {}
+        for name, value in given.items():
+            if name not in self.parameters:
+                raise ConfigError(f"rule '{self.name}' has no parameter '{name}'; {nearest(name, self.parameters) or 'it has none'}")
+            checked[name] = check_type(value, self.parameters[name].type, f"parameter '{name}' of rule '{self.name}'")
+        return checked
+
+
+def check_type(value: Any, wanted: type, what: str) -> Any:
+    """`value` as `wanted`; an int serves as a float, nothing else is converted.
+
+    Raises:
+        ConfigError: another type, NaN or infinite.
+    """
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise ConfigError(f"{what} must be a {wanted.__name__}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{what} must be finite, not {value}")
+    return value
+
+
+def _last_step(track: Track) -> str:
+    time = float(track.time[0, -1]) if track.time.numel() else math.nan
+    return f"step {track.steps - 1} (t = {time:.1f} s)"
+
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*, kind: Kind, unit: str, low: float, high: float, source: str, neutral: float) -> Callable[[Callable[..., Tensor]], Rule]:
+    """Declare a function `name(track, *, parameter_unit: float = default) -> Tensor [B, T]` a rule and register it by its name.
+
+    Args:
+        kind: gate, term or cost.
+        unit: of the values, "1" for a share.
+        low: smallest value.
+        high: largest value.
+        source: the standard, paper or reference file that it follows.
+        neutral: the value of columns where the track is not valid.
+
+    Raises:
+        ConfigError: a wrong declaration, or another rule of that name.
+    """
+
+    def declare(function: Callable[..., Tensor]) -> Rule:
+        name = function.__name__
+        if kind not in get_args(Kind):
+            raise ConfigError(f"rule '{name}': unknown kind '{kind}'; {nearest(kind, get_args(Kind))}")
+        if not low <= neutral <= high:
+            raise ConfigError(f"rule '{name}': neutral {neutral:g} is outside [{low:g}, {high:g}]")
+        made = Rule(name, function, kind, unit, low, high, neutral, source, _parameters(function))
+        known = RULES.get(name)
+        if known is not None and _origin(known.function) != _origin(function):
+            raise ConfigError(f"a rule named '{name}' exists already, from {_origin(known.function)}; choose another name")
+        RULES[name] = made
+        return made
+
+    return declare
+
+
+def _origin(function: Callable[..., Tensor]) -> str:
+    return inspect.getsourcefile(function) or function.__module__
+
+
+def _parameters(function: Callable[..., Tensor]) -> dict[str, Parameter]:
+    first, *rest = inspect.signature(function).parameters.values()
+    found = {}
+    for p in rest:
+        annotation = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", "")
+        if p.kind is not p.KEYWORD_ONLY or p.default is p.empty or annotation not in _TYPES:
+            raise ConfigError(
+                f"rule '{function.__name__}': parameter '{p.name}' must be keyword-only, typed ({', '.join(_TYPES)}) and have a default"
+            )
+        found[p.name] = Parameter(p.name, _TYPES[annotation], p.default)
+    if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        raise ConfigError(f"rule '{function.__name__}' must take the track as its first argument")
+    return found
+
+
+def find_rule(name: str, beside: Path | None = None) -> Rule:
+    """The rule of that name: built in, from the entry-point group `xpeng_world.rules`, or `path/to/file.py` (`:name` if it holds several).
+
+    Args:
+        name: the rule's name or a path, relative paths from `beside`.
+        beside: folder that relative paths start from; the working folder by default.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from . import rules  # noqa: F401  (registers the built-in ones)
+
+    if ".py" in name:
+        return _rule_from_file(name, beside or Path())
+    if name not in RULES:
+        load_entry_points()
+    if name not in RULES:
+        raise ConfigError(f"unknown rule '{name}'; {nearest(name, RULES)}")
+    return RULES[name]
+
+
+def load_entry_points() -> None:
+    """Register the rules that installed packages offer in the entry-point group `xpeng_world.rules`.
+
+    Raises:
+        ConfigError: one cannot be loaded or is no rule.
+    """
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            loaded = entry.load()
+        except Exception as error:
+            raise ConfigError(f"the rule '{entry.name}' of entry point '{entry.value}' cannot be loaded: {error}") from error
+        if not isinstance(loaded, Rule):
+            raise ConfigError(f"entry point '{entry.name}' ({entry.value}) is no rule; decorate the function with @rule")
+        RULES.setdefault(entry.name, loaded)
+
+
+def _rule_from_file(name: str, beside: Path) -> Rule:
+    stem, _, wanted = name.partition(".py")
+    wanted = wanted.removeprefix(":")
+    path = (beside / f"{stem}.py").resolve()
+    if not path.is_file():
+        raise ConfigError(f"no file {path} to take a rule from")
+    spec = importlib.util.spec_from_file_location(f"xpeng_world_rule_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except XPengWorldError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the rule file {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    found = {r.name: r for r in vars(module).values() if isinstance(r, Rule) and Path(_origin(r.function)).resolve() == path}
+    if not wanted and len(found) == 1:
+        return next(iter(found.values()))
+    if wanted not in found:
+        raise ConfigError(
+            f"{path} holds no rule '{wanted}'; {nearest(wanted, found)}" if wanted else f"{path} holds {len(found)} rules; add :name"
+        )
+    return found[wanted]

@@ -1,0 +1,119 @@
+"""Which stop lines concern the ego, and what limits its speed ahead: the next red light and the vehicle in front."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..batched import Batched
+from ..geometry import box_corners, boxes_overlap, project_polyline, wrap_angle
+from ..road import ROUTE_STEP, Route, SignalState
+from ..scene import Track
+from .lane_facts import ego_corners, route_points, route_position
+
+STOP_REGION_DEPTH = 2.0  # m past the stop line
+STOP_REGION_SHARE = 0.5  # middle share of the stop line, so that a neighbouring lane's light is not touched in passing
+ALIGNED = math.radians(60.0)  # a light concerns the ego if it serves traffic within this of its heading
+SIGNAL_CANDIDATES = 4
+LOOK_AHEAD_POINTS = 16
+LOOK_AHEAD_SPACING = 4.0  # m
+CORRIDOR_MARGIN = 0.3  # m beside the ego's box that count as its way
+
+
+@dataclass(frozen=True)
+class WayAhead(Batched):
+    """What limits the ego's speed ahead, every field [B, T]; gaps are from its front, infinite for nothing in sight."""
+
+    lead_gap: Tensor  # m to the nearest box on its way
+    lead_speed: Tensor  # m/s of that box along the ego's heading, 0 if none
+    red_gap: Tensor  # m to the stop line of a red light, or of a yellow one it can still stop at
+
+
+def _relevant_signals(track: Track) -> Tensor:
+    """Whether signals [B, T, S] stand on the ego's route and serve traffic that heads its way."""
+    road = track.road
+    on_route = road.lane_values(track.route.lane_mask(road.width.shape[1]), road.signal_lane) & (road.signal_lane >= 0)
+    aligned = wrap_angle(road.signal_head[..., 3].unsqueeze(1) - track.ego.heading.unsqueeze(-1)).abs() < ALIGNED
+    return aligned & on_route.unsqueeze(1)
+
+
+def _nearest_signals(track: Track) -> tuple[Tensor, Tensor]:
+    """Indices [B, T, K] of the nearest relevant signals and whether they exist."""
+    middle = track.road.stop_line.mean(2).unsqueeze(1)
+    gap = (middle - track.ego.position.unsqueeze(2)).norm(dim=-1).masked_fill(~_relevant_signals(track), torch.inf)
+    value, index = gap.topk(min(SIGNAL_CANDIDATES, gap.shape[-1]), dim=-1, largest=False)
+    return index, torch.isfinite(value)
+
+
+def stop_regions_entered(track: Track) -> Tensor:
+    """Whether the ego's box is in the stop region of each signal of its route: bool [B, T, S].
+
+    A stop region reaches from the stop line STOP_REGION_DEPTH past it, over the middle STOP_REGION_SHARE of its length.
+    """
+    if track.signals.shape[-1] == 0:
+        return torch.zeros(track.signals.shape, dtype=torch.bool, device=track.signals.device)
+    road = track.road
+    index, exists = _nearest_signals(track)
+    line = road.lane_values(road.stop_line, index)  # [B, T, K, 2, 2]
+    heading = road.lane_values(road.signal_head[..., 3], index)
+    across = (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
+    forward = torch.stack((torch.cos(heading), torch.sin(heading)), -1)
+    depth = torch.full_like(across, STOP_REGION_DEPTH)
+    region = box_corners(line.mean(-2) + 0.5 * STOP_REGION_DEPTH * forward, heading, depth, STOP_REGION_SHARE * across)
+    inside = boxes_overlap(track.derived(ego_corners).unsqueeze(2), region) & exists
+    return torch.zeros_like(track.signals, dtype=torch.bool).scatter(-1, index, inside)
+
+
+def way_ahead(track: Track) -> WayAhead:
+    """The nearest box and the next red light on the ego's way, which follows the route at the ego's own offset from it."""
+    ego, profile = track.ego, track.profile
+    way, start = _route_ahead(track)
+    half_length = 0.5 * profile.length.unsqueeze(1)
+    _, own_offset, _ = project_polyline(ego.position, way)
+
+    agents = track.agents
+    arc, offset, heading = project_polyline(agents.position, way.unsqueeze(2))
+    relative = wrap_angle(agents.heading - heading)
+    cos, sin = torch.cos(relative).abs(), torch.sin(relative).abs()
+    reach = 0.5 * (cos * agents.length + sin * agents.width)
+    breadth = 0.5 * (sin * agents.length + cos * agents.width)
+    clear = (offset - own_offset.unsqueeze(-1)).abs() - breadth - 0.5 * profile.width.view(-1, 1, 1)
+    gap = arc - start.unsqueeze(-1) - reach - half_length.unsqueeze(-1)
+    ahead = agents.valid & (clear < CORRIDOR_MARGIN) & (arc > start.unsqueeze(-1)) & (gap > -half_length.unsqueeze(-1))
+    gap = torch.nn.functional.pad(gap.clamp_min(0).masked_fill(~ahead, torch.inf), (0, 1), value=torch.inf)
+    lead_gap, lead = gap.min(-1)
+    along = torch.nn.functional.pad((agents.speed * torch.cos(relative)).clamp_min(0), (0, 1))
+    lead_speed = torch.where(torch.isfinite(lead_gap), along.gather(-1, lead.unsqueeze(-1)).squeeze(-1), 0.0)
+    return WayAhead(lead_gap, lead_speed, _red_gap(track, way, start, own_offset))
+
+
+def _route_ahead(track: Track) -> tuple[Tensor, Tensor]:
+    """The route from a little behind the ego on, as a polyline [B, T, P, 2], and the ego's arc length on it [B, T]."""
+    arc = track.derived(route_position).arc
+    batch, steps = arc.shape
+    points = route_points(track)
+    row = torch.arange(batch, device=arc.device).repeat_interleave(steps)
+    route = Route(points[row], track.route.length[row], track.route.lanes[row])
+    begin = (arc.reshape(-1) / ROUTE_STEP).floor() * ROUTE_STEP - LOOK_AHEAD_SPACING
+    way = route.ahead(begin - LOOK_AHEAD_SPACING, LOOK_AHEAD_POINTS + 1, LOOK_AHEAD_SPACING).view(batch, steps, -1, 2)
+    start, _, _ = project_polyline(track.ego.position, way)
+    return way, start
+
+
+def _red_gap(track: Track, way: Tensor, start: Tensor, own_offset: Tensor) -> Tensor:
+    if track.signals.shape[-1] == 0:
+        return torch.full_like(start, torch.inf)
+    road, ego = track.road, track.ego
+    index, exists = _nearest_signals(track)
+    line = road.lane_values(road.stop_line, index)
+    half = 0.5 * (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
+    arc, offset, _ = project_polyline(line.mean(-2), way.unsqueeze(2))
+    gap = arc - start.unsqueeze(-1) - 0.5 * track.profile.length.view(-1, 1, 1)
+    state = track.signals.gather(-1, index)
+    stoppable = gap > ego.speed.square().unsqueeze(-1) / 6.0  # braking at 3 m/s2
+    stops = (state == int(SignalState.RED)) | ((state == int(SignalState.YELLOW)) & stoppable)
+    mine = exists & stops & ((offset - own_offset.unsqueeze(-1)).abs() < half) & (gap > -1.0)
+    return gap.clamp_min(0).masked_fill(~mine, torch.inf).amin(-1)

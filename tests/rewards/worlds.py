@@ -1,0 +1,205 @@
+"""Small synthetic roads and tracks for the tests of the rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from xpeng_world.geometry import rotate, wrap_angle
+from xpeng_world.road import LANE_POINTS, MAX_PHASES, ROUTE_STEP, LaneKind, RoadMap, Route, SignalState
+from xpeng_world.scene import DT, Agents, Ego, Track
+from xpeng_world.vehicles import vehicle_profile
+
+LANE = 3.2  # m, width of every lane
+PIECE = 60.0  # m
+LIMIT = 10.0  # m/s
+
+
+def straight_road(pieces: int = 5, lanes: int = 2, oncoming: bool = True, stop_at: float | None = None) -> tuple[RoadMap, Route]:
+    """A road along +x from x = 0: lane 0 is the rightmost, centred on y = 0, its neighbours at y = 3.2 ..., then one oncoming lane.
+
+    The route follows lane 0 and may use all lanes of its direction. With `stop_at` every lane of the direction has a signal
+    whose stop line is there (it must be the end of a piece).
+    """
+    lines, kinds, successors, route_lanes, ends = [], [], [], [], []
+    rows = lanes + int(oncoming)
+    for row in range(rows):
+        for piece in range(pieces):
+            x = torch.linspace(piece * PIECE, (piece + 1) * PIECE, LANE_POINTS)
+            y = torch.full_like(x, row * LANE)
+            backwards = row >= lanes
+            lines.append(torch.stack((x.flip(0) if backwards else x, y), -1))
+            kinds.append(int(LaneKind.DRIVING))
+            step = -1 if backwards else 1
+            follower = row * pieces + piece + step if 0 <= piece + step < pieces else -1
+            successors.append([follower, -1, -1, -1])
+            if not backwards:
+                route_lanes.append(row * pieces + piece)
+            ends.append((row, piece))
+    count = len(lines)
+    signals = [row for row in range(lanes)] if stop_at is not None else []
+    s = max(1, len(signals))
+    stop_line, head, signal_lane = torch.zeros(1, s, 2, 2), torch.zeros(1, s, 4), torch.full((1, s), -1)
+    for i, row in enumerate(signals):
+        y = row * LANE
+        stop_line[0, i] = torch.tensor([[stop_at, y + LANE / 2], [stop_at, y - LANE / 2]])
+        head[0, i] = torch.tensor([stop_at + 20.0, y, 5.0, 0.0])
+        signal_lane[0, i] = row * pieces + round(stop_at / PIECE) - 1
+    road = RoadMap(
+        centreline=torch.stack(lines)[None],
+        width=torch.full((1, count), LANE),
+        speed_limit=torch.full((1, count), LIMIT),
+        kind=torch.tensor([kinds]),
+        successors=torch.tensor([successors]),
+        left=torch.full((1, count), -1),
+        right=torch.full((1, count), -1),
+        left_border=torch.zeros(1, count, dtype=torch.int64),
+        right_border=torch.zeros(1, count, dtype=torch.int64),
+        junctions=torch.zeros(1, 1, 4, 2),
+        stop_line=stop_line,
+        signal_head=head,
+        signal_lane=signal_lane,
+        phase_end=torch.ones(1, s, MAX_PHASES),
+        phase_state=torch.zeros(1, s, MAX_PHASES, dtype=torch.int64),
+        phase_offset=torch.zeros(1, s),
+        scenery=torch.zeros(1, 1, 6),
+        scenery_colour=torch.zeros(1, 1, 3),
+        scenery_kind=torch.zeros(1, 1, dtype=torch.int64),
+    )
+    length = pieces * PIECE
+    x = torch.arange(0.0, length + ROUTE_STEP / 2, ROUTE_STEP)
+    return road, Route(torch.stack((x, torch.zeros_like(x)), -1)[None], torch.tensor([length]), torch.tensor([route_lanes]))
+
+
+def with_junction(road: RoadMap, low: float, high: float) -> RoadMap:
+    """The road with a junction over all lanes from x = low to x = high."""
+    y0, y1 = -LANE / 2, 20.0
+    return dataclasses.replace(road, junctions=torch.tensor([[[[low, y0], [high, y0], [high, y1], [low, y1]]]]))
+
+
+def drive(
+    road: RoadMap,
+    route: Route,
+    *,
+    x: list[float],
+    y: list[float] | float = 0.0,
+    heading: list[float] | float = 0.0,
+    speed: list[float] | float | None = None,
+    acceleration: list[float] | float = 0.0,
+    yaw_rate: list[float] | float = 0.0,
+    agents: list[dict] | None = None,
+    signals: list[int] | None = None,
+) -> Track:
+    """A track [1, T] from columns of the ego's state; without `speed` it is the distance between columns over DT.
+
+    Agents are dicts of x, y, heading, speed (numbers or lists), length, width, kind.
+    """
+    steps = len(x)
+    row = lambda value: torch.tensor(value if isinstance(value, list) else [value] * steps, dtype=torch.float32)
+    ego_x = row(x)
+    if speed is None:
+        moved = (ego_x[1:] - ego_x[:-1]) / DT
+        ego_speed = torch.cat((moved[:1], moved)) if steps > 1 else torch.zeros(1)
+    else:
+        ego_speed = row(speed)
+    state = (ego_x, row(y), row(heading), ego_speed, row(acceleration), torch.zeros(steps), row(yaw_rate))
+    number = len(agents or [])
+    others = Agents.empty(1, steps, max(1, number))
+    for i, agent in enumerate(agents or []):
+        columns = ("x", "y", "heading", "speed", "acceleration")
+        for j, name in enumerate(columns):
+            others.state[0, :, i, j] = row(agent.get(name, 0.0))
+        others.state[0, :, i, 5:8] = torch.tensor([agent.get("length", 4.0), agent.get("width", 2.0), 1.5])
+        others.kind[0, :, i] = int(agent.get("kind", 0))
+        others.valid[0, :, i] = True
+        others.id[0, :, i] = i
+    shown = torch.zeros(1, steps, road.signal_lane.shape[1], dtype=torch.int64)
+    if signals is not None:
+        shown[:] = torch.tensor(signals)[None, :, None]
+    return Track(
+        ego=Ego(torch.stack(state, -1)[None]),
+        agents=others,
+        signals=shown,
+        time=DT * torch.arange(steps)[None].float(),
+        valid=torch.ones(1, steps, dtype=torch.bool),
+        appearance=torch.zeros(1, dtype=torch.int64),
+        road=road,
+        route=route,
+        profile=vehicle_profile("sedan", 1),
+    )
+
+
+def moved_world(track: Track, angle: float, shift: tuple[float, float]) -> Track:
+    """The same track in a world frame that is rotated and shifted."""
+    turn = torch.tensor(angle)
+    at = torch.tensor(shift)
+    place = lambda points: rotate(points, turn) + at
+    road = dataclasses.replace(
+        track.road,
+        centreline=place(track.road.centreline),
+        junctions=torch.where(track.road.junctions.abs().sum((-1, -2), keepdim=True) > 0, place(track.road.junctions), 0.0),
+        stop_line=place(track.road.stop_line),
+        signal_head=torch.cat(
+            (place(track.road.signal_head[..., :2]), track.road.signal_head[..., 2:3], wrap_angle(track.road.signal_head[..., 3:] + turn)),
+            -1,
+        ),
+    )
+    return dataclasses.replace(
+        track,
+        road=road,
+        route=dataclasses.replace(track.route, points=place(track.route.points)),
+        ego=Ego(_moved_state(track.ego.state, place, turn)),
+        agents=dataclasses.replace(track.agents, state=_moved_state(track.agents.state, place, turn)),
+    )
+
+
+def _moved_state(state, place, turn):
+    return torch.cat((place(state[..., :2]), wrap_angle(state[..., 2:3] + turn), state[..., 3:]), -1)
+
+
+def mirrored(track: Track) -> Track:
+    """The same track with left and right exchanged."""
+    flip = lambda points: points * torch.tensor([1.0, -1.0])
+    road = dataclasses.replace(
+        track.road,
+        centreline=flip(track.road.centreline),
+        junctions=flip(track.road.junctions),
+        stop_line=flip(track.road.stop_line).flip(-2),
+        signal_head=track.road.signal_head * torch.tensor([1.0, -1.0, 1.0, -1.0]),
+        traffic_side=-track.road.traffic_side,
+    )
+    state = track.ego.state * torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0])
+    others = track.agents.state * torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    route = dataclasses.replace(track.route, points=flip(track.route.points))
+    return dataclasses.replace(track, road=road, route=route, ego=Ego(state), agents=dataclasses.replace(track.agents, state=others))
+
+
+def lively_track(steps: int = 80, seed: int = 0) -> Track:
+    """A wild drive over a road with signals, agents and a junction: every rule has something to say somewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = lambda scale: (scale * (torch.rand(steps, generator=generator) - 0.5)).cumsum(0)
+    road, route = straight_road(pieces=6, lanes=2, stop_at=120.0)
+    road = with_junction(road, 120.0, 140.0)
+    acceleration = noise(2.0).clamp(-4, 3)
+    speed = (12.0 + noise(0.6)).clamp(3, 16)
+    heading = (noise(0.04)).clamp(-0.3, 0.3)
+    x = 40.0 + DT * (speed * torch.cos(heading)).cumsum(0)
+    y = 1.0 + DT * (speed * torch.sin(heading)).cumsum(0)
+    yaw_rate = torch.nn.functional.pad((heading[1:] - heading[:-1]) / DT, (1, 0))
+    time = DT * torch.arange(steps)
+    agents = [
+        {"x": (70.0 + 4.0 * time).tolist(), "y": 0.3, "speed": 4.0},
+        {"x": (60.0 + 9.0 * time).tolist(), "y": LANE + 0.2, "speed": 9.0},
+        {"x": (180.0 - 8.0 * time).tolist(), "y": 2 * LANE, "heading": math.pi - 0.01, "speed": 8.0},
+        {"x": 110.0, "y": -1.0, "kind": 5, "length": 1.0, "width": 1.0},
+        {"x": 130.0, "y": (-8.0 + 1.5 * time).tolist(), "heading": math.pi / 2, "speed": 1.5, "kind": 4, "length": 0.6, "width": 0.6},
+    ]
+    states = [int(SignalState.RED) if t % 60 < 50 else int(SignalState.GREEN) for t in range(steps)]
+    return drive(
+        road, route, x=x.tolist(), y=y.tolist(), heading=heading.tolist(), speed=speed.tolist(), acceleration=acceleration.tolist(),
+        yaw_rate=yaw_rate.tolist(), agents=agents, signals=states,
+    )  # fmt: skip
+
+
+__all__ = ["DT", "LANE", "LIMIT", "PIECE", "drive", "lively_track", "mirrored", "moved_world", "straight_road", "with_junction"]
