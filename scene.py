@@ -181,16 +181,25 @@ class Track(Batched):
             join(keep.valid, new.valid),
         )
         for fn, value in _memo(keep).items():
-            _memo(track)[fn] = _join_columns(value, fn(new))
+            _memo(track)[fn] = _join_columns(value, new.derived(fn))
         return track
 
     def restart(self, rows: Sequence[int], scene: Scene) -> Track:
-        """Begin anew in batch elements `rows`: all their columns show `scene` [len(rows)], only the last one is valid."""
+        """Begin anew in batch elements `rows`: all their columns show `scene` [len(rows)], only the last one is valid.
+
+        What was derived of the other elements is kept, unless padding grew.
+        """
         repeated = Track.of([scene] * self.steps)
         valid = torch.zeros_like(repeated.valid)
         valid[:, -1] = True
         fresh = repeated._with(repeated.ego, repeated.agents, repeated.signals, repeated.time, valid)
-        return self.put(rows, fresh)
+        track = self.put(rows, fresh)
+        begun = track.columns(slice(self.steps - 1, None))[list(rows)]
+        for fn, value in _memo(self).items():
+            derived = _put_rows(value, list(rows), begun.derived(fn))
+            if derived is not None:
+                _memo(track)[fn] = derived
+        return track
 
     def derived(self, function: ColumnFunction) -> Any:
         """Value of a column-wise function of this track, computed once.
@@ -219,3 +228,15 @@ def _join_columns(old: Any, new: Any) -> Any:
     if isinstance(old, Tensor):
         return torch.cat((old, new), 1)
     return type(old)(**{name: _join_columns(getattr(old, name), getattr(new, name)) for name in old.__dataclass_fields__})
+
+
+def _put_rows(old: Any, rows: Sequence[int], new: Any) -> Any:
+    """`old` [B, T, ...] with `new` [len(rows), 1, ...] in all columns of `rows`; None where their sizes differ."""
+    if isinstance(old, Tensor):
+        if old.shape[2:] != new.shape[2:]:
+            return None
+        out = old.clone()
+        out[rows] = new.expand(-1, old.shape[1], *new.shape[2:])
+        return out
+    parts = {name: _put_rows(getattr(old, name), rows, getattr(new, name)) for name in old.__dataclass_fields__}
+    return None if any(part is None for part in parts.values()) else type(old)(**parts)

@@ -51,7 +51,10 @@ def build_loop(
         design: StepDesign = load_design(reward)
     else:
         design = reward
-    return DrivingLoop(make_world(world, **(world_options or {})), design, max_episode_steps, profile, record)
+    options = dict(world_options or {})
+    if world == "reference" and profile is not None:
+        options.setdefault("profile", profile)
+    return DrivingLoop(make_world(world, **options), design, max_episode_steps, profile, record)
 
 
 def check_render_mode(mode: str | None) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batched import Batched
-from ..geometry import project_polyline
+from ..rewards.facts import route_position
 from ..scene import DT, Scene, Track
 from ..vehicles import check_actions, vehicle_profile
 from ..world import World, WorldState
@@ -160,7 +160,7 @@ class DrivingLoop:
             reward=judged.reward.float(),
             terminated=judged.terminated.bool(),
             time_limit=state.step >= limit if limit is not None else torch.zeros_like(judged.terminated, dtype=torch.bool),
-            route_end=_route_driven(state.scene),
+            route_end=track.derived(route_position).arc[:, -1] >= state.scene.route.length - ROUTE_END_MARGIN,
             rule_values=values,
         )
         recorded = None if episodes.recorded is None else (*episodes.recorded, state.scene)
@@ -172,8 +172,3 @@ class DrivingLoop:
             return state
         scene = replace(state.scene, profile=vehicle_profile(self.profile, len(seeds)).to(state.frame.device))
         return replace(state, scene=scene)
-
-
-def _route_driven(scene: Scene) -> Tensor:
-    arc, _, _ = project_polyline(scene.ego.position, scene.route.points)
-    return arc >= scene.route.length - ROUTE_END_MARGIN

@@ -19,7 +19,7 @@ from .info import describe_scenario, step_info
 from .observation import STEPS_PER_SECOND, action_space, observation_space, to_arrays
 
 
-class XPengWorldEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
+class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
     """Drive one car by steering and pedal, seeing its camera, its motion and the route ahead.
 
     `terminated` is a rule's verdict (a collision, say); `truncated` is the end of the route or of the time. `info` has

@@ -41,7 +41,7 @@ def step_info(rules: Sequence[str], episodes: Episodes, outcome: Outcome, row: i
     values = outcome.rule_values[row].tolist()
     length = int(episodes.steps[row])
     means = (episodes.rule_totals[row] / max(length, 1)).tolist()
-    info = {
+    info: dict[str, Any] = {
         "rules": dict(zip(rules, values, strict=True)),
         "stats": {"return": float(episodes.total[row]), "length": length, "rules": dict(zip(rules, means, strict=True))},
     }
@@ -66,7 +66,7 @@ def batched_step_info(rules: Sequence[str], episodes: Episodes, outcome: Outcome
     stats = table({"return": episodes.total.cpu().numpy().astype(np.float64), "length": lengths})
     stats["rules"] = table({name: means[:, i] for i, name in enumerate(rules)})
     stats["_rules"] = told.copy()
-    info = table({})
+    info: dict[str, Any] = {}
     info["rules"], info["_rules"] = table({name: values[:, i] for i, name in enumerate(rules)}), told.copy()
     info["stats"], info["_stats"] = stats, told.copy()
     over = outcome.done.cpu().numpy() & told

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import box_corners
-from ..road import LaneKind, SceneryKind, SignalState
+from ..road import Border, LaneKind, SceneryKind, SignalState
 from ..scene import AgentKind, Scene
 
 Colour = tuple[int, int, int]
@@ -19,7 +19,8 @@ GRASS: Colour = (72, 92, 62)
 ASPHALT: Colour = (84, 86, 92)
 PAVEMENT: Colour = (128, 124, 118)
 SHOULDER: Colour = (100, 100, 98)
-LANE_LINE: Colour = (158, 160, 164)
+WHITE_LINE: Colour = (205, 207, 210)
+CENTRE_LINE: Colour = (226, 190, 70)
 ROUTE: Colour = (64, 156, 255)
 EGO: Colour = (40, 120, 240)
 TEXT: Colour = (240, 240, 240)
@@ -63,6 +64,10 @@ class _Canvas:
         if len(polylines):
             cv2.polylines(self.image, [self.pixels(line) for line in polylines], False, colour, thickness, cv2.LINE_AA, _SUBPIXEL)
 
+    def disc(self, centre: np.ndarray, radius: float, colour: Colour) -> None:
+        size = round(radius * self.scale * 2**_SUBPIXEL)
+        cv2.circle(self.image, self.pixels(centre).tolist(), size, colour, -1, cv2.LINE_AA, _SUBPIXEL)
+
 
 def render_birds_eye(scene: Scene, size: int = 256, metres: float = 80.0) -> np.ndarray:
     """Draw a scene [1] from above, the ego's forward up: [size, size, 3] uint8 RGB, `metres` across."""
@@ -104,9 +109,12 @@ def _draw_road(canvas: _Canvas, scene: Scene) -> None:
         canvas.fill(ribbons[kind == lane_kind], LANE_COLOURS[lane_kind])
     junctions = road.junctions[0].double().numpy()
     canvas.fill(junctions[canvas.near(junctions) & (np.abs(junctions).sum((1, 2)) > 0)], ASPHALT)
-    driving = kind == LaneKind.DRIVING
-    canvas.lines(left[driving], LANE_LINE)
-    canvas.lines(right[driving], LANE_LINE)
+    for edges, border in ((left, road.left_border), (right, road.right_border)):
+        marking = np.where(kind == LaneKind.DRIVING, border[0].numpy()[near], Border.NONE)
+        canvas.lines(edges[marking == Border.EDGE], WHITE_LINE)
+        canvas.lines(edges[marking == Border.CENTRE], CENTRE_LINE)
+        dashed = edges[marking == Border.DASHED]
+        canvas.lines(np.concatenate([dashed[:, k : k + 2] for k in range(0, dashed.shape[1] - 1, 2)]), WHITE_LINE)
 
 
 def _edges(centre: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,11 +142,15 @@ def _draw_signals(canvas: _Canvas, scene: Scene) -> None:
 
 def _draw_scenery(canvas: _Canvas, scene: Scene) -> None:
     boxes, kind = scene.road.scenery[0].double(), scene.road.scenery_kind[0].numpy()
-    near = torch.from_numpy((kind > SceneryKind.NONE) & canvas.near(boxes[:, None, :2].numpy()))
-    boxes = boxes[near]
+    near = (kind > SceneryKind.NONE) & canvas.near(boxes[:, None, :2].numpy())
+    boxes = boxes[torch.from_numpy(near)]
     corners = box_corners(boxes[:, :2], boxes[:, 2], boxes[:, 3], boxes[:, 4]).numpy()
-    for polygon, colour in zip(corners, scene.road.scenery_colour[0][near].numpy(), strict=True):
-        canvas.fill(polygon[None], _rgb(colour))
+    radius = boxes[:, 4].numpy() / 2
+    for row, colour in enumerate(scene.road.scenery_colour[0][near].numpy()):
+        if kind[near][row] == SceneryKind.BUILDING:
+            canvas.fill(corners[row][None], _rgb(colour))
+        else:
+            canvas.disc(corners[row].mean(0), float(radius[row]), _rgb(colour))
 
 
 def _draw_agents(canvas: _Canvas, scene: Scene) -> None:
@@ -151,8 +163,7 @@ def _draw_agents(canvas: _Canvas, scene: Scene) -> None:
     colour, brake = agents.colour[0][seen].numpy(), agents.brake[0][seen].numpy()
     for row in np.flatnonzero(canvas.near(corners)):
         if kind[row] == AgentKind.PEDESTRIAN:
-            spot = canvas.pixels(corners[row].mean(0))
-            cv2.circle(canvas.image, spot.tolist(), 3 << _SUBPIXEL, _rgb(colour[row]), -1, cv2.LINE_AA, _SUBPIXEL)
+            canvas.disc(corners[row].mean(0), 0.8, _rgb(colour[row]))
             continue
         canvas.fill(corners[row][None], _rgb(colour[row]))
         canvas.lines([corners[row][[0, 3]]], (230, 230, 230))

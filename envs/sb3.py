@@ -28,7 +28,7 @@ class Sb3VecEnv(VecEnv):
     def __init__(self, num_envs: int = 1, **options: Any):
         """Build the environments; `options` are those of `XPengWorldVectorEnv`, but for the autoreset mode."""
         self.env = XPengWorldVectorEnv(num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **options)
-        self._actions = np.zeros(self.env.action_space.shape, np.float32)
+        self._actions: np.ndarray = np.zeros((num_envs, 2), np.float32)
         self._since = time.time()
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
 

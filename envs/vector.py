@@ -102,8 +102,8 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
             raise ConfigError(f"{len(given)} seeds for {self.num_envs} environments; give one each, one integer, or None")
         self._wanted = self.scenario | options
         for row in rows:
-            if given[row] is not None:
-                self._generators[row] = seeded_generator(int(given[row]))
+            if (own := given[row]) is not None:
+                self._generators[row] = seeded_generator(int(own))
         self._begin(rows, [given[row] for row in rows])
         return self._observation(), self._scenario_info(mask)
 
