@@ -1,0 +1,299 @@
+"""The unmoving part of a picture: ground, roads, markings, signal masts, buildings and trees of one road map as meshes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..road import Border, LaneKind, RoadMap, SceneryKind
+from . import meshes
+from .meshes import Array, Mesh
+
+DASH = 3.0  # m painted, from arc length zero of each lane on
+DASH_PERIOD = 9.0  # m
+LINE_WIDTH = 0.20  # m
+LINE_INSET = 0.15  # m from a lane's border to the middle of a solid line
+STOP_LINE_WIDTH = 0.5  # m
+LENS_RADIUS = 0.40  # m
+LENS_PITCH = 0.88  # m between the centres of a signal's lenses
+HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
+STOREY = 3.2  # m
+BAY = 3.2  # m of facade to a window
+FACADE_CELLS = 4  # windows to a side of the facade texture
+GABLE_BELOW = 7.5  # m; lower buildings get a pitched roof
+
+_GRASS = (0.36, 0.47, 0.24)
+_VERGE = (0.46, 0.46, 0.33)
+_PAVEMENT = (0.60, 0.59, 0.56)
+_KERB = (0.70, 0.70, 0.68)
+_ASPHALT = (0.315, 0.315, 0.33)
+_TRACK = (0.285, 0.285, 0.30)
+_WHITE = (0.90, 0.90, 0.88)
+_YELLOW = (0.92, 0.71, 0.16)
+_STEEL = (0.36, 0.37, 0.39)
+_HOUSING = (0.055, 0.06, 0.06)
+_BARK = (0.34, 0.25, 0.18)
+
+LENS_COLOURS = np.array(
+    [
+        [(0.13, 0.05, 0.05), (0.13, 0.11, 0.04), (0.04, 0.12, 0.08)],
+        [(1.0, 0.13, 0.10), (0.13, 0.11, 0.04), (0.04, 0.12, 0.08)],
+        [(0.13, 0.05, 0.05), (1.0, 0.80, 0.12), (0.04, 0.12, 0.08)],
+        [(0.13, 0.05, 0.05), (0.13, 0.11, 0.04), (0.15, 1.0, 0.50)],
+    ],
+    np.float32,
+)  # [SignalState, lens from the top, 3]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Meshes of one road map by layer, flat ones in the order they are painted."""
+
+    flat: dict[str, Mesh]  # verge, pavement, road, marking
+    shade: Mesh  # patches of ground in the shade
+    solid: Mesh
+    facade: Mesh  # textured with windows
+    lenses: Array  # [S, 3, 3, 4, 3] faces of each signal's three lenses, from the top
+    lens_position: Array  # [S, 2]
+
+
+def build_landscape(road: RoadMap) -> Landscape:
+    """Meshes of a road map [1]."""
+    lanes = _Lanes(road)
+    signals = np.flatnonzero(road.signal_lane[0].numpy() >= 0)
+    heads = road.signal_head[0].numpy()[signals]
+    facade, solid, shade = _scenery(road)
+    solid += [_mast(head, lanes, int(road.traffic_side[0])) for head in heads]
+    lenses = np.zeros((len(road.signal_lane[0]), 3, 3, 4, 3), np.float32)
+    for index, head in zip(signals, heads, strict=True):
+        lenses[index] = _lenses(head)
+    flat = {"verge": lanes.verges(), "pavement": lanes.pavements(), "road": lanes.surfaces(), "marking": lanes.markings(road, signals)}
+    return Landscape(
+        flat, Mesh.join(shade), Mesh.join(solid), Mesh.join(facade), lenses, road.signal_head[0, :, :2].numpy().astype(np.float32)
+    )
+
+
+class _Lanes:
+    """The lanes and junctions of a road map [1] as cleaned polylines and polygons."""
+
+    def __init__(self, road: RoadMap) -> None:
+        self.kind = road.kind[0].numpy()
+        self.width = road.width[0].numpy()
+        self.left_border, self.right_border = road.left_border[0].numpy(), road.right_border[0].numpy()
+        self.right = road.right[0].numpy()
+        self.used = np.flatnonzero(self.kind > 0)
+        centre = road.centreline[0].numpy()
+        self.line = {int(i): meshes.clean(centre[i]) for i in self.used}
+        polygons = [meshes.clean(p, 0.0) for p in road.junctions[0].numpy()]
+        self.junctions = [p for p in polygons if len(p) >= 3]
+        self.town = bool((self.kind == LaneKind.WALKING).any())
+
+    def _of(self, *kinds: LaneKind) -> list[int]:
+        return [int(i) for i in self.used if self.kind[i] in kinds]
+
+    def on_road(self, point: npt.NDArray[np.float64]) -> bool:
+        """Whether a point is on a lane for vehicles, or within a step of one."""
+        for i in self._of(LaneKind.DRIVING, LaneKind.JUNCTION):
+            line = self.line[i]
+            if len(line) < 2 or np.abs(line - point).min(0).max() > 80:
+                continue
+            start, step = line[:-1], np.diff(line, axis=0)
+            along = (((point - start) * step).sum(1) / (step**2).sum(1).clip(1e-6)).clip(0, 1)
+            if np.linalg.norm(start + along[:, None] * step - point, axis=1).min() < self.width[i] / 2 + 0.5:
+                return True
+        return False
+
+    def verges(self) -> Mesh:
+        parts = []
+        for i in self._of(LaneKind.DRIVING, LaneKind.SHOULDER):
+            half = self.width[i] / 2
+            parts.append(meshes.ribbon(self.line[i], -half - 1.8, half + 1.8, _VERGE))
+        return Mesh.join(parts + [_outline(p, 1.8, _VERGE) for p in self.junctions])
+
+    def pavements(self) -> Mesh:
+        parts = []
+        for i in self._of(LaneKind.WALKING):
+            half = self.width[i] / 2
+            parts.append(meshes.ribbon(self.line[i], -half - 0.1, half + 0.1, _PAVEMENT))
+        if self.town:
+            parts += [_outline(p, 2.2, _PAVEMENT) for p in self.junctions]
+            for i in self._of(LaneKind.DRIVING):
+                half = self.width[i] / 2
+                if self.right_border[i] == Border.EDGE:
+                    parts.append(meshes.ribbon(self.line[i], -half - 0.45, -half, _KERB))
+                if self.left_border[i] == Border.EDGE:
+                    parts.append(meshes.ribbon(self.line[i], half, half + 0.45, _KERB))
+        return Mesh.join(parts)
+
+    def surfaces(self) -> Mesh:
+        parts = [meshes.polygon(p, _ASPHALT) for p in self.junctions]
+        for i in self._of(LaneKind.DRIVING, LaneKind.JUNCTION, LaneKind.SHOULDER):
+            half = self.width[i] / 2
+            parts.append(meshes.ribbon(self.line[i], -half - 0.12, half + 0.12, _ASPHALT))
+        for i in self._of(LaneKind.DRIVING):
+            parts += [meshes.ribbon(self.line[i], at - 0.35, at + 0.35, _TRACK) for at in (-0.80, 0.80)]
+        return Mesh.join(parts)
+
+    def markings(self, road: RoadMap, signals: npt.NDArray[np.int64]) -> Mesh:
+        parts = []
+        for i in self._of(LaneKind.DRIVING):
+            for side, border in ((1, self.left_border[i]), (-1, self.right_border[i])):
+                edge = side * float(self.width[i]) / 2
+                if border == Border.EDGE:
+                    parts.append(_line(self.line[i], edge - side * LINE_INSET, _WHITE))
+                elif border == Border.CENTRE:
+                    parts.append(_line(self.line[i], edge - side * LINE_INSET, _YELLOW))
+                elif border == Border.DASHED:
+                    beside = self.right[i]
+                    if side < 0 and beside >= 0 and self.left_border[beside] == Border.DASHED:
+                        continue
+                    for start in np.arange(0.0, meshes.length(self.line[i]) - 0.3, DASH_PERIOD):
+                        end = min(start + DASH, meshes.length(self.line[i]))
+                        parts.append(_line(meshes.piece(self.line[i], start, end), edge, _WHITE))
+        stops = road.stop_line[0].numpy()[signals]
+        if len(stops):
+            parts.append(_stop_lines(stops))
+        return Mesh.join(parts)
+
+
+def _line(polyline: Array, at: float, colour: tuple[float, float, float]) -> Mesh:
+    return meshes.ribbon(polyline, at - LINE_WIDTH / 2, at + LINE_WIDTH / 2, colour)
+
+
+def _stop_lines(stops: Array) -> Mesh:
+    left, right = stops[:, 0], stops[:, 1]
+    across = right - left
+    across = across / np.linalg.norm(across, axis=1, keepdims=True).clip(1e-6)
+    forward = np.stack((-across[:, 1], across[:, 0]), 1) * STOP_LINE_WIDTH / 2
+    return meshes.quads(meshes.flat(np.stack((left - forward, right - forward, right + forward, left + forward), 1)), _WHITE)
+
+
+def _outline(points: Array, grow: float, colour: tuple[float, float, float]) -> Mesh:
+    """A polygon widened by `grow` metres, as quads over its edges."""
+    ring = np.concatenate((points, points[:1]))
+    x, y = points.T
+    turn = 1.0 if float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) > 0 else -1.0
+    step = np.diff(ring, axis=0)
+    step /= np.linalg.norm(step, axis=1, keepdims=True).clip(1e-6)
+    out = turn * grow * np.stack((step[:, 1], -step[:, 0]), 1)
+    start, end = ring[:-1] - step * grow * 0.4, ring[1:] + step * grow * 0.4
+    corners = np.stack((start, start + out, end + out, end), 1)
+    return meshes.quads(meshes.flat(corners if turn > 0 else corners[:, ::-1]), colour)
+
+
+def _lenses(head: Array) -> Array:
+    """Faces [3, 3, 4, 3] of a signal's lenses from the top; they look against the traffic's heading."""
+    x, y, z, heading = (float(v) for v in head)
+    angle = np.pi / 8 + np.arange(8) * np.pi / 4
+    out = []
+    for lens in range(3):
+        rim = np.stack((np.full(8, -HEAD_SIZE[0] / 2 - 0.03), -LENS_RADIUS * np.cos(angle), LENS_RADIUS * np.sin(angle)), 1)
+        rim[:, 2] += z + (1 - lens) * LENS_PITCH
+        out.append(np.stack((rim[[0, 1, 2, 3]], rim[[0, 3, 4, 7]], rim[[7, 4, 5, 6]])))
+    return meshes.place(np.array(out, np.float32), x, y, heading)
+
+
+def _mast(head: Array, lanes: _Lanes, side: int) -> Mesh:
+    """A signal's housing and its pole; a head above the road hangs from an arm that reaches the roadside."""
+    x, y, z, heading = (float(v) for v in head)
+    deep, wide, tall = HEAD_SIZE
+    parts = [meshes.quads(meshes.box(-deep / 2, deep / 2, -wide / 2, wide / 2, z - tall / 2, z + tall / 2), _HOUSING)]
+    across = np.array([np.sin(heading), -np.cos(heading)]) * side
+    reach = next((r for r in np.arange(0.0, 16.0, 0.5) if not lanes.on_road(np.array([x, y]) + r * across)), None)
+    if reach is not None:
+        right = -side * float(reach)
+        top = z if reach == 0 else z + tall / 2 + 0.3
+        parts.append(meshes.quads(meshes.box(deep / 2, deep / 2 + 0.2, right - 0.1, right + 0.1, 0.0, top)[:4], _STEEL))
+        if reach > 0:
+            arm = meshes.box(deep / 2, deep / 2 + 0.16, min(right, 0.0), max(right, 0.0), top - 0.16, top)
+            parts.append(meshes.quads(arm, _STEEL))
+            parts.append(meshes.quads(meshes.box(deep / 2, deep / 2 + 0.12, -0.06, 0.06, z, top)[:4], _STEEL))
+    joined = Mesh.join(parts)
+    return _placed(joined, x, y, heading)
+
+
+def _placed(local: Mesh, x: float, y: float, heading: float) -> Mesh:
+    turned = meshes.place(local.normal, 0.0, 0.0, heading)
+    return Mesh(meshes.place(local.position, x, y, heading), local.albedo, turned, local.triangles, local.uv)
+
+
+def _scenery(road: RoadMap) -> tuple[list[Mesh], list[Mesh], list[Mesh]]:
+    """Facades, everything else that stands, and patches of shade under trees."""
+    boxes, colours = road.scenery[0].numpy(), road.scenery_colour[0].numpy()
+    facade, solid, shade = [], [], []
+    for index, kind in enumerate(road.scenery_kind[0].numpy()):
+        x, y, heading, length, width, height = (float(v) for v in boxes[index])
+        colour = np.asarray(colours[index], np.float32)
+        if kind == SceneryKind.BUILDING:
+            walls, roof = _building(length, width, height, colour, index)
+            facade.append(_placed(walls, x, y, heading))
+            solid.append(_placed(roof, x, y, heading))
+        elif kind == SceneryKind.TREE:
+            solid.append(_placed(_tree(length, width, height, colour, index), x, y, 0.7 * index))
+            shade.append(meshes.polygon(np.array([x, y]) + 0.45 * np.array([length, width]) * _OCTAGON, 0.0))
+        elif kind == SceneryKind.POLE:
+            post = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)
+            solid.append(_placed(meshes.quads(post, colour), x, y, heading))
+    return facade, solid, shade
+
+
+_OCTAGON = np.stack((np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)), 1)
+
+
+def _building(length: float, width: float, height: float, colour: Array, index: int) -> tuple[Mesh, Mesh]:
+    """Walls with texture coordinates in windows, and the roof."""
+    a, b = length / 2, width / 2
+    gabled = height < GABLE_BELOW
+    eaves = 0.62 * height if gabled else height
+    walls = meshes.box(-a, a, -b, b, 0.0, eaves)[:4]
+    storeys = max(1, round(eaves / STOREY))
+    shift = (index * 7 % FACADE_CELLS, index * 3 % FACADE_CELLS)
+    uv = np.zeros((4, 4, 2), np.float32)
+    for face, span in enumerate((width, width, length, length)):
+        bays = max(1, round(span / BAY))
+        uv[face] = [(0, 0), (bays, 0), (bays, storeys), (0, storeys)]
+        uv[face] += shift
+    foot = np.repeat(colour[None, None], 4, 1) * np.array([0.80, 0.80, 1.0, 1.0], np.float32)[None, :, None]
+    facade = meshes.quads(walls, foot, uv / FACADE_CELLS)
+    if not gabled:
+        return facade, meshes.quads(meshes.box(-a, a, -b, b, 0.0, height)[4:5], 0.55 * colour + 0.12)
+    return facade, _gable(a, b, eaves, height, colour)
+
+
+def _gable(a: float, b: float, eaves: float, height: float, colour: Array) -> Mesh:
+    """A pitched roof whose ridge runs along the longer side."""
+    swap = b > a
+    a, b = (b, a) if swap else (a, b)
+    over = 0.3
+    slopes = np.array(
+        [
+            [(-a - over, -b - over, eaves), (a + over, -b - over, eaves), (a + over, 0, height), (-a - over, 0, height)],
+            [(a + over, b + over, eaves), (-a - over, b + over, eaves), (-a - over, 0, height), (a + over, 0, height)],
+            [(a, -b, eaves), (a, b, eaves), (a, 0, height), (a, 0, height)],
+            [(-a, b, eaves), (-a, -b, eaves), (-a, 0, height), (-a, 0, height)],
+        ],
+        np.float32,
+    )
+    tiles = np.array([0.46, 0.25, 0.19], np.float32) * 0.75 + 0.18 * colour
+    roof = meshes.quads(slopes, np.stack((tiles, tiles, 0.9 * colour, 0.9 * colour))[:, None])
+    return _placed(roof, 0.0, 0.0, np.pi / 2) if swap else roof
+
+
+def _tree(length: float, width: float, height: float, colour: Array, index: int) -> Mesh:
+    """A trunk and a crown, broad or (every third) conical."""
+    conifer = index % 3 == 0
+    trunk_top = 0.16 * height if conifer else 0.34 * height
+    thick = 0.022 * height + 0.05
+    points, normals, triangles = meshes.lathe(((thick, 0.0), (0.8 * thick, trunk_top + 0.1 * height)), 4)
+    trunk = meshes.mesh(points, _BARK, normals, triangles)
+    if conifer:
+        profile = ((0.50, trunk_top / height), (0.27, 0.55), (0.0, 1.0))
+    else:
+        profile = ((0.22, 0.28), (0.48, 0.48), (0.44, 0.74), (0.18, 0.95), (0.0, 1.0))
+    points, normals, triangles = meshes.lathe(profile, 6, twist=1.3 * index)
+    lobes = 1.0 + 0.12 * np.sin(5.1 * np.arange(len(points)) + index)
+    crown = points * np.stack((length * lobes, width * lobes, np.full(len(points), height)), 1)
+    tone = (0.72 + 0.40 * points[:, 2:]) * (0.94 + 0.06 * (index % 3))
+    return Mesh.join((trunk, meshes.mesh(crown, colour * tone, normals, triangles)))
