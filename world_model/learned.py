@@ -1,0 +1,116 @@
+"""The learned world: physics moves the ego, traffic answers, signals follow their programmes, and the generator paints the frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..camera import CAMERA
+from ..scenario import draw_scenario
+from ..scene import DT, Scene
+from ..vehicles import bicycle_step, check_actions
+from ..world import WorldState
+from .starts import StartBank
+from .traffic import Traffic, make_traffic
+
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small"
+
+
+class Generator(Protocol):
+    """What paints frames [B, H, W, 3] uint8; see `world_model.video`."""
+
+    def first(self, scene: Scene, seed: Tensor) -> Tensor:
+        """The first frame of episodes."""
+        ...
+
+    def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        """The frame of `scene` after `frame`, which showed `previous`; `step` is the index of `scene` in its episode."""
+        ...
+
+
+class LearnedWorld:
+    """World of B episodes side by side that needs no simulator; states are values.
+
+    Args:
+        generator: paints frames; None gives black ones.
+        traffic: moves the other road users.
+        starts: where episodes begin; None leaves only `reset_from`.
+        profile: the ego's vehicle.
+    """
+
+    def __init__(self, generator: Generator | None, traffic: Traffic, starts: StartBank | None, profile: str = "sedan") -> None:
+        self.generator, self.traffic, self.starts, self.profile = generator, traffic, starts, profile
+
+    @classmethod
+    def load(
+        cls, path: str | Path = SHIPPED, camera: bool = True, traffic: str = "idm", profile: str = "sedan", **generator: Any
+    ) -> LearnedWorld:
+        """Build the world from a folder of weights.
+
+        Args:
+            path: folder with the generator and the start bank.
+            camera: whether to paint frames; black ones are much faster.
+            traffic: name for `make_traffic`.
+            profile: name for `vehicle_profile`.
+            generator: further options of `FrameGenerator.load`, such as the sampler's `steps`.
+
+        Raises:
+            CheckpointError: weights or start bank that are missing, damaged or of another version.
+            ConfigError: an unknown name.
+        """
+        moved = make_traffic(traffic)
+        painter = None
+        if camera:
+            from .video.generator import FrameGenerator
+
+            painter = FrameGenerator.load(path, **generator)
+        return cls(painter, moved, StartBank.load(path), profile)
+
+    def reset(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> WorldState:
+        """Begin one episode per seed from the start bank.
+
+        Raises:
+            ConfigError: an unknown scenario key or value, or one that the start bank does not hold.
+        """
+        starts = self.starts or StartBank()
+        fixed = [key for key, value in (scenario or {}).items() if value is not None]
+        scenes = [starts.draw(draw_scenario(int(seed), scenario), fixed, self.profile) for seed in seeds]
+        return self.reset_from(Scene.cat(scenes), None, seeds)
+
+    @torch.no_grad()
+    def reset_from(self, scenes: Scene, frame: Tensor | None, seeds: Sequence[int]) -> WorldState:
+        """Begin episodes from given scenes [B], a logged one for instance; a frame [B, H, W, 3] of them may come along."""
+        seed = torch.as_tensor([int(s) for s in seeds], dtype=torch.int64, device=scenes.time.device)
+        agents, memory = self.traffic.reset(scenes, seed)
+        scenes = dataclasses.replace(scenes, agents=agents)
+        if frame is None:
+            frame = self.generator.first(scenes, seed) if self.generator is not None else _black(scenes)
+        return WorldState(scenes, frame, seed, torch.zeros_like(seed), memory)
+
+    @torch.no_grad()
+    def step(self, state: WorldState, actions: Tensor) -> WorldState:
+        """Advance by DT under actions [B, 2] in [-1, 1].
+
+        Raises:
+            ActionError: actions of the wrong shape, not finite, or out of range.
+        """
+        scene, seed, step = state.scene, state.seed, state.step
+        check_actions(actions, step.shape[0])
+        actions = actions.detach().to(scene.ego.state)
+        ego = bicycle_step(scene.ego, actions, scene.profile, DT)
+        agents, memory = self.traffic.step(scene, ego, state.memory, seed, step)
+        time = scene.time + DT
+        following = dataclasses.replace(scene, ego=ego, agents=agents, signals=scene.road.signals_at(time), time=time)
+        frame = state.frame
+        if self.generator is not None:
+            frame = self.generator.next(scene, following, frame, actions, seed, step + 1)
+        return WorldState(following, frame, seed, step + 1, memory)
+
+
+def _black(scene: Scene) -> Tensor:
+    return torch.zeros(scene.time.shape[0], CAMERA.height, CAMERA.width, 3, dtype=torch.uint8, device=scene.time.device)
