@@ -47,17 +47,13 @@ def box_corners(centre: Tensor, heading: Tensor, length: Tensor, width: Tensor) 
     return from_frame(local, centre.unsqueeze(-2), heading.unsqueeze(-1))
 
 
-def _separation(corners_a: Tensor, corners_b: Tensor) -> Tensor:
-    """Largest gap [...] between two convex quadrilaterals over the edge normals of both; negative where they overlap."""
-    gaps = []
-    for corners in (corners_a, corners_b):
-        edges = corners[..., :2, :] - corners.roll(-1, dims=-2)[..., :2, :]
-        normals = torch.stack((-edges[..., 1], edges[..., 0]), dim=-1)
-        normals = normals / normals.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-        a = torch.einsum("...cd,...nd->...nc", corners_a, normals)
-        b = torch.einsum("...cd,...nd->...nc", corners_b, normals)
-        gaps.append(torch.maximum(a.amin(-1) - b.amax(-1), b.amin(-1) - a.amax(-1)))
-    return torch.cat(gaps, dim=-1).amax(-1)
+def _separated(corners_a: Tensor, corners_b: Tensor) -> Tensor:
+    """Whether some edge normal of two rectangles shows a gap (or a touch) between them [...]."""
+    edges = torch.cat((corners_a[..., 1:3, :] - corners_a[..., 0:2, :], corners_b[..., 1:3, :] - corners_b[..., 0:2, :]), dim=-2)
+    across, along = edges[..., 0].unsqueeze(-2), edges[..., 1].unsqueeze(-2)
+    low_a, high_a = torch.aminmax(corners_a[..., 1:] * across - corners_a[..., :1] * along, dim=-2)
+    low_b, high_b = torch.aminmax(corners_b[..., 1:] * across - corners_b[..., :1] * along, dim=-2)
+    return ((low_a >= high_b) | (low_b >= high_a)).any(-1)
 
 
 def boxes_overlap(corners_a: Tensor, corners_b: Tensor) -> Tensor:
@@ -68,7 +64,7 @@ def boxes_overlap(corners_a: Tensor, corners_b: Tensor) -> Tensor:
         corners_b: [..., 4, 2].
     """
     corners_a, corners_b = torch.broadcast_tensors(corners_a, corners_b)
-    return _separation(corners_a, corners_b) < 0
+    return ~_separated(corners_a, corners_b)
 
 
 def box_distance(corners_a: Tensor, corners_b: Tensor) -> Tensor:
@@ -79,7 +75,7 @@ def box_distance(corners_a: Tensor, corners_b: Tensor) -> Tensor:
         start, end = corners, corners.roll(-1, dims=-2)
         distances.append(_point_segment_distance(points.unsqueeze(-2), start.unsqueeze(-3), end.unsqueeze(-3)).flatten(-2).amin(-1))
     nearest = torch.minimum(*distances)
-    return torch.where(_separation(corners_a, corners_b) < 0, torch.zeros_like(nearest), nearest)
+    return torch.where(_separated(corners_a, corners_b), nearest, torch.zeros_like(nearest))
 
 
 def _point_segment_distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
@@ -107,23 +103,20 @@ def project_polyline(points: Tensor, polyline: Tensor) -> tuple[Tensor, Tensor, 
         (positive to the left of the direction of travel; its size is the distance to the polyline), and the
         polyline's heading there [...].
     """
-    start, end = polyline[..., :-1, :], polyline[..., 1:, :]
-    direction = end - start
-    length = direction.norm(dim=-1)
-    relative = points.unsqueeze(-2) - start
-    along = ((relative * direction).sum(-1) / length.square().clamp_min(1e-9)).clamp(0, 1)
-    offset = relative - along.unsqueeze(-1) * direction
-    distance = offset.norm(dim=-1)
-    distance_masked = torch.where(length > 1e-6, distance, torch.full_like(distance, torch.inf))
-    segment = distance_masked.argmin(-1, keepdim=True)
-    before = torch.cumsum(length, -1) - length
-    arc = (before + along * length).gather(-1, segment).squeeze(-1)
-    cross = direction[..., 0] * relative[..., 1] - direction[..., 1] * relative[..., 0]
-    sign = torch.where(cross >= 0, 1.0, -1.0)
-    lateral = (sign * distance).gather(-1, segment).squeeze(-1)
-    heading = torch.atan2(direction[..., 1], direction[..., 0])
-    heading = heading.expand_as(distance).gather(-1, segment).squeeze(-1)
-    return arc, lateral, heading
+    start = polyline[..., :-1, :]
+    along_x, along_y = (polyline[..., 1:, :] - start).unbind(-1)
+    to_x, to_y = (points.unsqueeze(-2) - start).unbind(-1)
+    square = along_x.square() + along_y.square()
+    share = ((to_x * along_x + to_y * along_y) / square.clamp_min(1e-9)).clamp(0, 1)
+    distance = torch.hypot(to_x - share * along_x, to_y - share * along_y)
+    segment = distance.masked_fill(square <= 1e-12, torch.inf).argmin(-1, keepdim=True)
+    pick = lambda values: values.expand_as(distance).gather(-1, segment).squeeze(-1)
+    length = square.sqrt()
+    arc = pick(torch.cumsum(length, -1) - length + share * length)
+    along_x, along_y = pick(along_x), pick(along_y)
+    cross = along_x * pick(to_y) - along_y * pick(to_x)
+    distance = pick(distance)
+    return arc, torch.where(cross >= 0, distance, -distance), torch.atan2(along_y, along_x)
 
 
 def polyline_lengths(polyline: Tensor) -> Tensor:

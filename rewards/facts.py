@@ -4,7 +4,7 @@ The value of a fact in column t depends on column t alone, so that a stepping en
 """
 
 from .agent_facts import STOPPED_SPEED, AgentRelations, agent_corners, agent_relations, bearing, imminent_collision
-from .lane_facts import RoadPosition, RoutePosition, ego_corners, road_position, route_points, route_position
+from .lane_facts import RoadPosition, RoutePosition, ego_corners, road_position, route_position
 from .signal_facts import WayAhead, stop_regions_entered, way_ahead
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "ego_corners",
     "imminent_collision",
     "road_position",
-    "route_points",
     "route_position",
     "stop_regions_entered",
     "way_ahead",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batched import Batched
 from ..geometry import box_corners, points_in_polygons, project_polyline, wrap_angle
-from ..road import LANE_POINTS, ROUTE_STEP, LaneKind
+from ..road import LANE_POINTS, LaneKind
 from ..scene import Track
 
 LANE_CANDIDATES = 14  # nearest lanes of any drivable kind that are looked at
@@ -52,18 +52,9 @@ def ego_corners(track: Track) -> Tensor:
     return box_corners(ego.position, ego.heading, size(profile.length), size(profile.width))
 
 
-def route_points(track: Track) -> Tensor:
-    """Points of the route [B, R, 2] with the last true point repeated as padding, whatever the stored padding is."""
-    points = track.route.points
-    count = points.shape[1]
-    last = torch.ceil(track.route.length / ROUTE_STEP).long().clamp(0, count - 1)
-    index = torch.minimum(torch.arange(count, device=points.device), last.unsqueeze(1))
-    return points.gather(1, index.unsqueeze(-1).expand(-1, -1, 2))
-
-
 def route_position(track: Track) -> RoutePosition:
     """Project the ego's centre on its route."""
-    polyline = route_points(track).unsqueeze(1)
+    polyline = track.route.points.unsqueeze(1)
     return _in_chunks(track, polyline.shape[-2] * 4, lambda part: RoutePosition(*project_polyline(part.ego.position, polyline)))
 
 

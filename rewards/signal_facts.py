@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..batched import Batched
 from ..geometry import box_corners, boxes_overlap, project_polyline, wrap_angle
-from ..road import ROUTE_STEP, Route, SignalState
+from ..road import ROUTE_STEP, SignalState
 from ..scene import Track
-from .lane_facts import ego_corners, route_points, route_position
+from .lane_facts import ego_corners, route_position
 
 STOP_REGION_DEPTH = 2.0  # m past the stop line
 STOP_REGION_SHARE = 0.5  # middle share of the stop line, so that a neighbouring lane's light is not touched in passing
@@ -21,6 +21,8 @@ SIGNAL_CANDIDATES = 4
 LOOK_AHEAD_POINTS = 16
 LOOK_AHEAD_SPACING = 4.0  # m
 CORRIDOR_MARGIN = 0.3  # m beside the ego's box that count as its way
+YELLOW_BRAKING = 3.0  # m/s2, a yellow light stops whoever can stop with this
+LINE_PASSED = 1.0  # m past the line, from where on the light is behind
 
 
 @dataclass(frozen=True)
@@ -69,51 +71,41 @@ def stop_regions_entered(track: Track) -> Tensor:
 
 def way_ahead(track: Track) -> WayAhead:
     """The nearest box and the next red light on the ego's way, which follows the route at the ego's own offset from it."""
-    ego, profile = track.ego, track.profile
-    way, start = _route_ahead(track)
-    half_length = 0.5 * profile.length.unsqueeze(1)
-    _, own_offset, _ = project_polyline(ego.position, way)
+    ego, agents = track.ego, track.agents
+    signals, exists = _nearest_signals(track)
+    line = track.road.lane_values(track.road.stop_line, signals)  # [B, T, K, 2, 2]
+    points = torch.cat((ego.position.unsqueeze(2), agents.position, line.mean(-2)), 2)
+    arc, offset, heading = project_polyline(points, _route_ahead(track).unsqueeze(2))
+    gap = arc[..., 1:] - arc[..., :1] - 0.5 * track.profile.length.view(-1, 1, 1)  # from the ego's front
+    aside = (offset[..., 1:] - offset[..., :1]).abs()
+    count = agents.valid.shape[-1]
 
-    agents = track.agents
-    arc, offset, heading = project_polyline(agents.position, way.unsqueeze(2))
-    relative = wrap_angle(agents.heading - heading)
-    cos, sin = torch.cos(relative).abs(), torch.sin(relative).abs()
-    reach = 0.5 * (cos * agents.length + sin * agents.width)
-    breadth = 0.5 * (sin * agents.length + cos * agents.width)
-    clear = (offset - own_offset.unsqueeze(-1)).abs() - breadth - 0.5 * profile.width.view(-1, 1, 1)
-    gap = arc - start.unsqueeze(-1) - reach - half_length.unsqueeze(-1)
-    ahead = agents.valid & (clear < CORRIDOR_MARGIN) & (arc > start.unsqueeze(-1)) & (gap > -half_length.unsqueeze(-1))
-    gap = torch.nn.functional.pad(gap.clamp_min(0).masked_fill(~ahead, torch.inf), (0, 1), value=torch.inf)
-    lead_gap, lead = gap.min(-1)
-    along = torch.nn.functional.pad((agents.speed * torch.cos(relative)).clamp_min(0), (0, 1))
-    lead_speed = torch.where(torch.isfinite(lead_gap), along.gather(-1, lead.unsqueeze(-1)).squeeze(-1), 0.0)
-    return WayAhead(lead_gap, lead_speed, _red_gap(track, way, start, own_offset))
+    relative = agents.heading - heading[..., 1 : 1 + count]
+    cos, sin = torch.cos(relative), torch.sin(relative).abs()
+    reach = 0.5 * (cos.abs() * agents.length + sin * agents.width)
+    breadth = 0.5 * (sin * agents.length + cos.abs() * agents.width)
+    clear = aside[..., :count] - breadth - 0.5 * track.profile.width.view(-1, 1, 1)
+    ahead = agents.valid & (clear < CORRIDOR_MARGIN) & (arc[..., 1 : 1 + count] > arc[..., :1])
+    lead_gap = (gap[..., :count] - reach).clamp_min(0).masked_fill(~ahead, torch.inf)
+    lead_gap, lead = torch.nn.functional.pad(lead_gap, (0, 1), value=torch.inf).min(-1)
+    along = torch.nn.functional.pad((agents.speed * cos).clamp_min(0).masked_fill(~ahead, 0.0), (0, 1))
+    lead_speed = along.gather(-1, lead.unsqueeze(-1)).squeeze(-1)
+
+    state = track.signals.gather(-1, signals)
+    gap = gap[..., count:]
+    stoppable = gap > ego.speed.square().unsqueeze(-1) / (2.0 * YELLOW_BRAKING)
+    stops = (state == int(SignalState.RED)) | ((state == int(SignalState.YELLOW)) & stoppable)
+    half = 0.5 * (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
+    mine = exists & stops & (aside[..., count:] < half) & (gap > -LINE_PASSED)
+    red_gap = torch.nn.functional.pad(gap.clamp_min(0).masked_fill(~mine, torch.inf), (0, 1), value=torch.inf).amin(-1)
+    return WayAhead(lead_gap, lead_speed, red_gap)
 
 
-def _route_ahead(track: Track) -> tuple[Tensor, Tensor]:
-    """The route from a little behind the ego on, as a polyline [B, T, P, 2], and the ego's arc length on it [B, T]."""
+def _route_ahead(track: Track) -> Tensor:
+    """The route from a little behind the ego on, as a polyline [B, T, P, 2]."""
     arc = track.derived(route_position).arc
     batch, steps = arc.shape
-    points = route_points(track)
     row = torch.arange(batch, device=arc.device).repeat_interleave(steps)
-    route = Route(points[row], track.route.length[row], track.route.lanes[row])
-    begin = (arc.reshape(-1) / ROUTE_STEP).floor() * ROUTE_STEP - LOOK_AHEAD_SPACING
-    way = route.ahead(begin - LOOK_AHEAD_SPACING, LOOK_AHEAD_POINTS + 1, LOOK_AHEAD_SPACING).view(batch, steps, -1, 2)
-    start, _, _ = project_polyline(track.ego.position, way)
-    return way, start
-
-
-def _red_gap(track: Track, way: Tensor, start: Tensor, own_offset: Tensor) -> Tensor:
-    if track.signals.shape[-1] == 0:
-        return torch.full_like(start, torch.inf)
-    road, ego = track.road, track.ego
-    index, exists = _nearest_signals(track)
-    line = road.lane_values(road.stop_line, index)
-    half = 0.5 * (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
-    arc, offset, _ = project_polyline(line.mean(-2), way.unsqueeze(2))
-    gap = arc - start.unsqueeze(-1) - 0.5 * track.profile.length.view(-1, 1, 1)
-    state = track.signals.gather(-1, index)
-    stoppable = gap > ego.speed.square().unsqueeze(-1) / 6.0  # braking at 3 m/s2
-    stops = (state == int(SignalState.RED)) | ((state == int(SignalState.YELLOW)) & stoppable)
-    mine = exists & stops & ((offset - own_offset.unsqueeze(-1)).abs() < half) & (gap > -1.0)
-    return gap.clamp_min(0).masked_fill(~mine, torch.inf).amin(-1)
+    route = track.route if steps == 1 else track.route[row]
+    begin = (arc.reshape(-1) / ROUTE_STEP).floor() * ROUTE_STEP - 2 * LOOK_AHEAD_SPACING
+    return route.ahead(begin, LOOK_AHEAD_POINTS + 1, LOOK_AHEAD_SPACING).view(batch, steps, -1, 2)
