@@ -56,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = _command(name)
         if any(word in ("-h", "--help") for word in rest):
             show_help(name)
-            return 0
-        _run(name, command, rest)
+        elif name == "help" and len(rest) == 1 and "=" not in rest[0]:
+            show_help(rest[0])
+        else:
+            _run(name, command, rest)
     except XPengWorldError as error:
         print(f"xpeng-world: {_one_line(error)}", file=sys.stderr)
         return 2

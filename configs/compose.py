@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
+import functools
 import inspect
+import operator
 import re
+import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,12 +35,21 @@ def preset(command: str) -> Path:
 
 
 def keys(command: str) -> list[Key]:
-    """The keys of a command in the order of its preset."""
+    """The keys of a command in the order of its preset; those inside a group are named `group.key`."""
     path = preset(command)
     if not path.exists():
         return []
-    lines = re.findall(r"^([A-Za-z_]\w*):[ ]*(.*?)(?:[ ]+#[ ]*(.*))?$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return [Key(name, default, description) for name, default, description in lines if name != "defaults"]
+    found, group = [], ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.fullmatch(r"( *)(\w+):(?: +([^#\s].*?))?(?: +# *(.*))?", line)
+        if match is None:
+            continue
+        indent, name, default, description = match.groups()
+        if default is None:
+            group = f"{name}."
+        else:
+            found.append(Key(f"{group}{name}" if indent else name, default, description or ""))
+    return found
 
 
 def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +61,7 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
     known = [key.name for key in keys(command)]
     for override in overrides:
         name = override.split("=", 1)[0]
-        if name.split(".")[0] not in known:
+        if name not in known:
             where = f"unknown key '{name}' for {command}"
             raise ConfigError(f"{where}; {nearest(name, known)}" if known else f"{where}, which takes none")
     if not known:
@@ -75,7 +88,7 @@ def schema(function: Callable[..., Any]) -> tuple[type, bool]:
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) == 1 and dataclasses.is_dataclass(hints.get(parameters[0].name)):
         return typing.cast(type, hints[parameters[0].name]), True
-    fields = [(p.name, hints.get(p.name, Any), dataclasses.field(default="???")) for p in parameters]
+    fields = [(p.name, _plain(hints.get(p.name, Any)), dataclasses.field(default="???")) for p in parameters]
     return dataclasses.make_dataclass("Values", fields), False
 
 
@@ -103,3 +116,17 @@ def check_values(command: str, function: Callable[..., Any], values: dict[str, A
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
+
+
+def _plain(hint: Any) -> Any:
+    """The part of a type that a command line can give: a primitive, a mapping of names, a union of such, or anything."""
+    if hint in (int, float, bool, str):
+        return hint
+    if typing.get_origin(hint) in (dict, collections.abc.Mapping):
+        return dict[str, _plain(typing.get_args(hint)[1])]  # type: ignore[misc]
+    members = [_plain(member) for member in typing.get_args(hint)] if typing.get_origin(hint) in (typing.Union, types.UnionType) else []
+    kept = [member for member in members if member is not Any]
+    if not kept:
+        return Any
+    plain = functools.reduce(operator.or_, kept)
+    return plain | None if type(None) in typing.get_args(hint) else plain

@@ -1,0 +1,59 @@
+"""Rollouts of the video model along the true scenes of a clip, and of the baselines that every figure stands beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..scene import Scene, Track
+
+BASELINES = ("copied", "warped", "mean", "composite")
+METHODS = ("generated", *BASELINES)
+
+
+class Generator(Protocol):
+    """The part of the video model that a rollout needs."""
+
+    def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        """The frame [B, H, W, 3] uint8 of `scene`, after `frame` of `previous`."""
+        ...
+
+
+@torch.inference_mode()
+def rollout(generator: Generator, track: Track, frame: Tensor, actions: Tensor, mean: Tensor, seed: int) -> Iterator[dict[str, Tensor]]:
+    """Paint the scenes of tracks one after the other, each from the model's own last picture.
+
+    Args:
+        generator: the video model.
+        track: [B, T] the true scenes; T - 1 pictures follow.
+        frame: [B, H, W, 3] uint8, the true first picture.
+        actions: [B, T, 2] the true actions.
+        mean: [H, W, 3] the mean picture of the training data.
+        seed: of the model's noise.
+
+    Yields:
+        pictures [B, H, W, 3] by method at columns 1, 2, ...: the model's ("generated"), the first picture ("copied"), the first
+        picture moved by the ego's and the boxes' motion alone ("warped"), the mean picture, and the flat picture of the layout.
+    """
+    from ..world_model.video.layout import LayoutRasteriser, composite
+    from ..world_model.video.warp import warp
+
+    rasteriser = LayoutRasteriser()
+    generated, warped = frame, frame.permute(0, 3, 1, 2).float()
+    seeds = torch.arange(track.batch_size) + seed
+    for column in range(1, track.steps):
+        previous, scene = track.scene(column - 1), track.scene(column)
+        step = torch.full((track.batch_size,), column, dtype=torch.int64)
+        generated = generator.next(previous, scene, generated, actions[:, column - 1], seeds, step)
+        layout = rasteriser(scene, previous)
+        warped, _ = warp(warped, layout.flow)
+        yield {
+            "generated": generated,
+            "copied": frame,
+            "warped": warped.permute(0, 2, 3, 1).round().to(torch.uint8),
+            "mean": mean.expand_as(frame),
+            "composite": composite(layout),
+        }

@@ -1,0 +1,123 @@
+"""How fast the worlds step, how long the import takes, and how much memory it needs; repeated, with the spread."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..envs import XPengWorldEnv, XPengWorldVectorEnv
+from ..errors import ConfigError, SimulatorError
+from ..policies import load_policy
+from ..world import World
+from .bootstrap import Estimate, bootstrap
+from .evidence import evidence, write_evidence
+
+WARM_UP_STEPS = 5
+IMPORT_CODE = "import time; t = time.perf_counter(); import xpeng_world; print(time.perf_counter() - t)"
+
+
+def bench(world: str, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool) -> Path:
+    """Measure and write metrics.json; prints the figures.
+
+    Raises:
+        ConfigError: no such world, or a number below 1.
+    """
+    if min(frames, repeats, batch, threads or 1) < 1:
+        raise ConfigError(f"frames={frames}, repeats={repeats}, batch={batch} and threads={threads} must be at least 1")
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    began = time.perf_counter()
+    try:
+        figures = {"step_fps_b1": speed(lambda: single_steps(world, frames), repeats)}
+        figures[f"step_fps_b{batch}"] = speed(lambda: vector_steps(world, frames, batch), repeats)
+        figures["peak_memory_mib"] = Estimate(peak_memory_mib())
+        if reference:
+            figures["reference_fps"] = speed(lambda: single_steps("reference", frames), repeats)
+        figures["import_s"] = bootstrap([import_seconds() for _ in range(repeats)])
+        command = f"xpeng-world bench world={Path(world).name} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
+        record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    path = write_evidence(Path(out) / "metrics.json", record)
+    _print(figures, record["threads"], path)
+    return path
+
+
+def speed(steps: Callable[[], list[float]], repeats: int) -> Estimate:
+    """Frames per second over repeats of a function that returns the seconds of each frame."""
+    return bootstrap([1.0 / float(np.mean(steps())) for _ in range(repeats)])
+
+
+def single_steps(world: str | World, frames: int) -> list[float]:
+    """Seconds of each `env.step` of one environment, driven by the expert; its resets and decisions are not counted."""
+    env = XPengWorldEnv(world)
+    driver = load_policy("expert")
+    seconds: list[float] = []
+    seed = 0
+    env.reset(seed=seed)
+    for step in range(WARM_UP_STEPS + frames):
+        with torch.inference_mode():
+            action, _ = driver.act(None, None, env.scene)  # type: ignore[arg-type]
+        start = time.perf_counter()
+        *_, terminated, truncated, _ = env.step(action[0].numpy())
+        taken = time.perf_counter() - start
+        if step >= WARM_UP_STEPS:
+            seconds.append(taken)
+        if terminated or truncated:
+            seed += 1
+            env.reset(seed=seed)
+    env.close()
+    return seconds
+
+
+def vector_steps(world: str | World, frames: int, batch: int) -> list[float]:
+    """Seconds per frame of each step of a vector environment, driven by the expert; episodes that begin anew are counted."""
+    env = XPengWorldVectorEnv(batch, world)
+    driver = load_policy("expert")
+    env.reset(seed=0)
+    seconds: list[float] = []
+    for step in range(WARM_UP_STEPS + -(-frames // batch)):
+        with torch.inference_mode():
+            action, _ = driver.act(None, None, env.scene)  # type: ignore[arg-type]
+        start = time.perf_counter()
+        env.step(action.numpy())
+        taken = time.perf_counter() - start
+        if step >= WARM_UP_STEPS:
+            seconds.append(taken / batch)
+    env.close()
+    return seconds
+
+
+def import_seconds() -> float:
+    """Seconds that `import xpeng_world` takes in a fresh process."""
+    done = subprocess.run([sys.executable, "-c", IMPORT_CODE], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise SimulatorError(f"`import xpeng_world` fails in a fresh process: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout)
+
+
+def peak_memory_mib() -> float:
+    """Largest memory of this process so far."""
+    unit = 1024 if sys.platform != "darwin" else 1024**2
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _print(figures: dict[str, Estimate], threads: int, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "value", "spread", title=f"Speed, {threads} torch thread{'s' if threads > 1 else ''}")
+    for key, estimate in figures.items():
+        spread = "" if estimate.low is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
+        table.add_row(key.replace("_", " "), f"{estimate.value:.4g}", spread)
+    console = Console()
+    console.print(table)
+    console.print(f"figures in {path}")
