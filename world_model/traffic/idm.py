@@ -19,7 +19,7 @@ from .spawning import FAR, spawn
 STEP_AHEAD = 2.5  # m between the points of an agent's way
 POINTS_AHEAD = 48
 SIDE_MARGIN = 0.3  # m beside a vehicle that must be free
-MINIMUM_GAP = 2.0  # m, s0 of the IDM
+MINIMUM_GAP = 2.5  # m, s0 of the IDM
 STOP_GAP = 0.5  # m, s0 before a line
 HARD_BRAKING = 8.0  # m/s2, the most an agent brakes
 FREE_BRAKING = 3.0  # m/s2, the most it brakes for a limit or a curve
