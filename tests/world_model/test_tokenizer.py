@@ -97,7 +97,7 @@ def trainer(out, **changes):
 
 
 def test_training_beats_the_mean_picture(tmp_path):
-    numbers = trainer(tmp_path, learning_rate=4e-3).run()
+    numbers = trainer(tmp_path, learning_rate=8e-3).run()
     assert numbers["psnr_db"] > numbers["mean_picture_psnr_db"] + 2
     assert json.loads((tmp_path / "weights" / "metrics.json").read_text())["steps"] == 40
     assert list((tmp_path / "tensorboard").iterdir())
