@@ -23,9 +23,9 @@ def at_fault_collision(track: Track) -> Tensor:
     """0 in the step in which the ego first touches an agent by its own fault, 1/2 for a static object, else 1: [B, T].
 
     At fault: the other one stands, or is met by the ego's front bumper; or it is met from the side (not from behind)
-    while the ego is in several lanes or off the drivable area. A standing ego is never at fault. Whoever overlaps the ego in the
-    first column is ignored until their boxes part, and each agent counts at its first contact in the track alone: so in a
-    running window, as opposed to the whole track, an agent that left the window's memory counts anew when it is met again.
+    while the ego is in several lanes or off the drivable area. A standing ego is never at fault. Each agent counts at its first
+    contact in the track alone, and whoever overlaps the ego in the first column is ignored. So a running window equals the whole
+    track but for this: an agent whose first contact has left the window counts anew when the ego, having parted from it, meets it again.
     """
     ego, agents = track.ego, track.agents
     near, place = track.derived(agent_relations), track.derived(road_position)

@@ -18,7 +18,7 @@ def lane_keeping(track: Track, *, offset_m: float = 0.5, duration_s: float = 2.0
     Steps in a junction neither count nor break the count, so a short window sees only the part of a count that lies in it.
     """
     place = track.derived(road_position)
-    off = (place.offset.abs() > offset_m) & ~place.in_junction
+    off = (place.offset.abs() > offset_m) & ~place.in_junction & track.valid
     count = run_length(off, skip=place.in_junction)
     needed = max(1, round(duration_s / DT))
     return torch.where(off & (count >= needed), 0.0, 1.0)

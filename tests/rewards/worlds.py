@@ -181,11 +181,13 @@ def lively_track(steps: int = 80, seed: int = 0) -> Track:
     noise = lambda scale: (scale * (torch.rand(steps, generator=generator) - 0.5)).cumsum(0)
     road, route = straight_road(pieces=6, lanes=2, stop_at=120.0)
     road = with_junction(road, 120.0, 140.0)
+    route = dataclasses.replace(route, lanes=route.lanes[:, :6])  # the right lane alone
     acceleration = noise(2.0).clamp(-4, 3)
     speed = (12.0 + noise(0.6)).clamp(3, 16)
-    heading = (noise(0.04)).clamp(-0.3, 0.3)
-    x = 40.0 + DT * (speed * torch.cos(heading)).cumsum(0)
-    y = 1.0 + DT * (speed * torch.sin(heading)).cumsum(0)
+    along = DT * speed.cumsum(0)
+    x = 40.0 + along
+    y = 1.0 + 2.5 * torch.sin(0.06 * along)
+    heading = torch.atan(0.15 * torch.cos(0.06 * along))
     yaw_rate = torch.nn.functional.pad((heading[1:] - heading[:-1]) / DT, (1, 0))
     time = DT * torch.arange(steps)
     agents = [
