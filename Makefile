@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-MYPY := MYPYPATH=.link $(BIN)/mypy --explicit-package-bases -p xpeng_world
+MYPY := MYPYPATH=.link $(BIN)/mypy --explicit-package-bases --exclude '/(tests|examples|benchmarks)/' -p xpeng_world
 
 .PHONY: demo test check lock clean
 

@@ -23,7 +23,7 @@ WARM_UP_STEPS = 5
 IMPORT_CODE = "import time; t = time.perf_counter(); import xpeng_world; print(time.perf_counter() - t)"
 
 
-def bench(world: str, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool) -> Path:
+def bench(world: str | World, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool) -> Path:
     """Measure and write metrics.json; prints the figures.
 
     Raises:
@@ -42,7 +42,7 @@ def bench(world: str, out: str, frames: int, repeats: int, batch: int, threads: 
         if reference:
             figures["reference_fps"] = speed(lambda: single_steps("reference", frames), repeats)
         figures["import_s"] = bootstrap([import_seconds() for _ in range(repeats)])
-        command = f"xpeng-world bench world={Path(world).name} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
+        command = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
         record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
@@ -108,6 +108,11 @@ def peak_memory_mib() -> float:
     """Largest memory of this process so far."""
     unit = 1024 if sys.platform != "darwin" else 1024**2
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def world_name(world: str | World) -> str:
+    """A name as it is, the last part of a path, or the class of a world of one's own."""
+    return Path(world).name if isinstance(world, str) else type(world).__name__
 
 
 def _print(figures: dict[str, Estimate], threads: int, path: Path) -> None:

@@ -28,7 +28,7 @@ class Drive:
     track: Track  # [1, T]
     frames: Tensor  # [T, H, W, 3] uint8
     actions: Tensor  # [T, 2] float32; action t leads from t to t + 1, the last is zero
-    ended: str  # terminated, route_end or time_limit
+    ended: str  # the rule that ended it, route_end or time_limit
 
     def save(self, path: Path) -> None:
         """Keep track, frames and actions in a safetensors file."""

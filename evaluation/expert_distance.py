@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from ..envs.core import DrivingLoop
-from ..envs.worlds import DEFAULT_WEIGHTS
 from ..policies import load_policy
 from ..scene import Track
+from ..world_model.learned import SHIPPED
 from .drive import drive
 from .evidence import write_text
 from .score import route_distance
@@ -79,7 +79,7 @@ def _digest(world: str) -> str:
     files = [
         path for place in CODE for path in (sorted((root / place).rglob("*.py")) if (root / place).is_dir() else sorted(root.glob(place)))
     ]
-    weights = DEFAULT_WEIGHTS if world == "learned" else Path(world)
+    weights = SHIPPED if world == "learned" else Path(world)
     if weights.is_dir():
         files += sorted(path for path in weights.rglob("*") if path.is_file())
     for path in files:

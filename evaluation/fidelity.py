@@ -62,11 +62,9 @@ def load_generator(world: str, steps: int) -> Generator:
     """The video model of a world, sampling with so many denoising steps."""
     from ..envs import make_world
 
-    learned = make_world(world)
-    generator = getattr(learned, "generator", None)
-    if generator is None:
-        raise ConfigError(f"world '{world}' has no video model; give world=learned or the folder of a trained one")
-    generator.steps = steps
+    if world == "reference":
+        raise ConfigError("the reference world has no video model; give world=learned or the folder of a trained one")
+    generator: Generator = make_world(world, steps=steps).generator  # type: ignore[attr-defined]
     return generator
 
 
@@ -126,9 +124,11 @@ def long_errors(
 
 def short_figures(errors: dict[str, Tensor]) -> dict[str, Estimate]:
     """Figures 1 s ahead: the model's error over the baselines', and each method's error and PSNR."""
-    generated = errors["generated"][:, 0]
-    ratio = lambda method: bootstrap(torch.stack((generated, errors[method][:, 0]), -1).numpy(), statistic=ratio_of_means)
-    figures = {"copy_ratio_1s": ratio("copied"), "warp_ratio_1s": ratio("warped"), "composite_ratio_1s": ratio("composite")}
+    figures: dict[str, Estimate] = {}
+    for name, method in (("copy", "copied"), ("warp", "warped"), ("composite", "composite")):
+        pairs = torch.stack((errors["generated"][:, 0], errors[method][:, 0]), -1)
+        if bool((pairs[:, 1] > 0).all()):
+            figures[f"{name}_ratio_1s"] = bootstrap(pairs.numpy(), statistic=ratio_of_means)
     for method in METHODS:
         figures[f"{method}_mae_1s"] = bootstrap(errors[method][:, 0].numpy())
         figures[f"{method}_db_1s"] = bootstrap(decibels(errors[method][:, 1]).numpy())

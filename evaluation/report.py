@@ -10,29 +10,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..rewards.scores import EPDMS_WEIGHTS, GATES
 from .bootstrap import Estimate, bootstrap, ratio_of_means
 from .drive import load_drive
 from .evidence import evidence, write_evidence, write_text
 from .runner import Evaluation, Row, worst_and_best
-from .score import EVENTS, TERMS
+from .score import EVENTS, MEANS
 from .video import write_video
 
 HUNDRED_KM = 1e5  # m
+TERMS = (*GATES, *(name for name in EPDMS_WEIGHTS if name != "extended_comfort"))
+LABELS = {
+    "epdms": "closed-loop EPDMS, points",
+    "no_at_fault_collision": "NC no at-fault collision",
+    "drivable_area": "DAC drivable area",
+    "driving_direction": "DDC driving direction",
+    "traffic_light": "TLC traffic lights",
+    "ego_progress": "EP ego progress",
+    "time_to_collision": "TTC time to collision",
+    "lane_keeping": "LK lane keeping",
+    "history_comfort": "HC comfort",
+    "mean_speed_mps": "mean speed, m/s",
+    "distance_km": "distance driven, km",
+}
 
 
 def figures(found: Evaluation) -> dict[str, Estimate]:
     """The figures of an evaluation with 95 % intervals over episodes."""
     rows = found.scored
     column = lambda name: [row.scores[name] for row in rows]
-    out = {"epdms": bootstrap(column("epdms"))}
-    out.update({name: bootstrap(column(name)) for name in TERMS})
-    out.update({name: bootstrap(column(name)) for name in ("route_completion", "mean_speed_mps")})
+    out = {name: bootstrap(column(name)) for name in ("epdms", *TERMS, *MEANS)}
     distance = column("distance_m")
     for event in EVENTS:
-        pairs = np.array([column(event), distance]).T
         if sum(distance) > 0:
-            out[f"{event}_per_100km"] = per_distance(pairs)
-        out[f"{event}_rate"] = bootstrap([float(count > 0) for count in column(event)])
+            out[f"{event}_per_100km"] = per_distance(np.array([column(event), distance]).T)
     out["distance_km"] = Estimate(sum(distance) / 1000)
     out["episodes"] = Estimate(len(rows))
     out["unscored"] = Estimate(len(found.rows) - len(rows))
@@ -110,20 +121,6 @@ def print_scorecard(found: Evaluation, path: Path) -> None:
         if row.unscored:
             console.print(f"not scored and in no mean: episode {row.episode.index} (seed {row.episode.seed}): {row.unscored}", style="red")
     console.print(f"figures, episodes and videos in {path.parent}")
-
-
-LABELS = {
-    "epdms": "closed-loop EPDMS, points",
-    "nc": "NC no at-fault collision",
-    "dac": "DAC drivable area",
-    "ddc": "DDC driving direction",
-    "tlc": "TLC traffic lights",
-    "ep": "EP ego progress",
-    "ttc": "TTC time to collision",
-    "lk": "LK lane keeping",
-    "hc": "HC comfort",
-    "mean_speed_mps": "mean speed, m/s",
-}
 
 
 def _points(row: Row) -> str:

@@ -201,9 +201,7 @@ def _keep_extremes(rows: list[Row]) -> None:
 
 
 def _without_camera(world: str | World) -> World:
-    if world == "reference":
-        return make_world(world, camera=False)
-    return make_world(world)
+    return make_world(world, camera=False) if isinstance(world, str) else world
 
 
 def _label(thing: object) -> str:

@@ -12,7 +12,7 @@ from xpeng_world.evaluation.report import figures, write_report
 from xpeng_world.evaluation.runner import run_suite, worst_and_best
 from xpeng_world.evaluation.suites import Episode, Suite
 
-SUITE = Suite("little", "", 20, tuple(Episode(i, 10 + i, {"split": "train"}) for i in range(5)))
+SUITE = Suite("little", "", 12, tuple(Episode(i, 10 + i, {"split": "train"}) for i in range(5)))
 
 
 class Steady:
@@ -50,15 +50,15 @@ def test_standing_still_has_no_progress_and_no_infraction(fake):
     assert [row.episode.index for row in found.rows] == [0, 1, 2, 3, 4]
     for row in found.rows:
         assert row.ended == "time_limit"
-        assert row.scores["nc"] == row.scores["dac"] == row.scores["tlc"] == 1
-        assert row.scores["ep"] < 0.7
+        assert row.scores["no_at_fault_collision"] == row.scores["drivable_area"] == row.scores["traffic_light"] == 1
+        assert row.scores["ego_progress"] < 0.9
 
 
 def test_leaving_the_road_ends_the_episode_at_nought(fake):
-    found = run_suite(Steady(steering=-1.0, pedal=0.3), fake.FakeWorld(), SUITE)
+    found = run_suite(Steady(steering=-1.0, pedal=0.3), fake.FakeWorld(), replace(SUITE, steps=40).first(2))
     for row in found.rows:
-        assert row.ended == "terminated"
-        assert row.scores["dac"] == 0
+        assert row.ended == "on_road"
+        assert row.scores["drivable_area"] == 0
         assert row.scores["epdms"] == 0
         assert row.scores["off_road"] == 1
 
@@ -66,12 +66,13 @@ def test_leaving_the_road_ends_the_episode_at_nought(fake):
 def test_the_score_is_the_weighted_mean_of_its_own_terms(fake):
     for row in run_suite(Steady(pedal=0.1), fake.FakeWorld(), SUITE).rows:
         s = row.scores
-        gates = s["nc"] * s["dac"] * s["ddc"] * s["tlc"]
-        assert s["epdms"] == pytest.approx(100 * gates * (5 * s["ep"] + 5 * s["ttc"] + 2 * s["lk"] + 2 * s["hc"]) / 14)
+        gates = s["no_at_fault_collision"] * s["drivable_area"] * s["driving_direction"] * s["traffic_light"]
+        weighted = 5 * s["ego_progress"] + 5 * s["time_to_collision"] + 2 * s["lane_keeping"] + 2 * s["history_comfort"]
+        assert s["epdms"] == pytest.approx(100 * gates * weighted / 14)
 
 
 def test_the_expert_is_its_own_measure(fake):
-    assert all(row.scores["ep"] == 1.0 for row in run_suite("expert", fake.FakeWorld(), SUITE).rows)
+    assert all(row.scores["ego_progress"] == 1.0 for row in run_suite("expert", fake.FakeWorld(), SUITE).rows)
 
 
 def test_an_episode_scores_the_same_alone_and_in_a_batch(fake):
