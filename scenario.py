@@ -28,8 +28,8 @@ class Scenario:
 
     @property
     def split(self) -> str:
-        """The split whose networks this one belongs to."""
-        return next(name for name, seeds in SPLITS.items() if self.network_seed in seeds)
+        """The split whose networks this one belongs to, "none" for a network outside all of them."""
+        return next((name for name, seeds in SPLITS.items() if self.network_seed in seeds), "none")
 
 
 _KEYS = ("split", "family", "network_seed", "density", "appearance")

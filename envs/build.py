@@ -52,9 +52,11 @@ def build_loop(
     else:
         design = reward
     options = dict(world_options or {})
-    if world == "reference" and profile is not None:
-        options.setdefault("profile", profile)
-    return DrivingLoop(make_world(world, **options), design, max_episode_steps, profile, record)
+    if profile is not None:
+        if not isinstance(world, str | Path):
+            raise ConfigError(f"profile='{profile}' is for worlds given by name; give it to the world itself")
+        options["profile"] = profile
+    return DrivingLoop(make_world(world, **options), design, max_episode_steps, record)
 
 
 def check_render_mode(mode: str | None) -> None:

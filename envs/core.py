@@ -10,21 +10,13 @@ import torch
 from torch import Tensor
 
 from ..batched import Batched
+from ..rewards import WINDOW_STEPS, StepReward
 from ..rewards.facts import route_position
-from ..scene import DT, Scene, Track
-from ..vehicles import check_actions, vehicle_profile
+from ..scene import Scene, Track
+from ..vehicles import check_actions
 from ..world import World, WorldState
 
-WINDOW_S = 4.0  # s of the past that the rules see
 ROUTE_END_MARGIN = 3.0  # m before the end of the route at which it counts as driven
-
-
-class StepReward(Protocol):
-    """What a design says of the last column of a track."""
-
-    reward: Tensor  # [B]
-    terminated: Tensor  # [B] bool
-    values: Mapping[str, Tensor]  # every rule's value [B]
 
 
 class StepDesign(Protocol):
@@ -74,6 +66,7 @@ class Outcome(Batched):
     time_limit: Tensor  # [B] bool
     route_end: Tensor  # [B] bool
     rule_values: Tensor  # [B, R]
+    ended_by: dict[str, Tensor]  # bool [B] by the rule that ended the episode
 
     @property
     def truncated(self) -> Tensor:
@@ -89,23 +82,18 @@ class Outcome(Batched):
 class DrivingLoop:
     """Steps a world and scores what happened; everything that changes is in the `Episodes` it is handed and returns."""
 
-    def __init__(
-        self, world: World, design: StepDesign, max_episode_steps: int | None = None, profile: str | None = None, record: bool = False
-    ):
+    def __init__(self, world: World, design: StepDesign, max_episode_steps: int | None = None, record: bool = False):
         """Join a world and a design.
 
         Args:
             world: any `World`.
             design: any reward design.
             max_episode_steps: time limit, None for none.
-            profile: name of the ego's vehicle profile, None for the world's own.
             record: keep every scene, so that `Episodes.whole_track` works.
         """
         self.world, self.design = world, design
-        self.max_episode_steps, self.profile, self.record = max_episode_steps, profile, record
+        self.max_episode_steps, self.record = max_episode_steps, record
         self.rules: tuple[str, ...] = ()
-        if profile is not None:
-            vehicle_profile(profile)
 
     @torch.inference_mode()
     def reset(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> Episodes:
@@ -114,7 +102,7 @@ class DrivingLoop:
         Raises:
             ConfigError: an unknown scenario key or value.
         """
-        state = self._begin(seeds, scenario)
+        state = self.world.reset([int(seed) for seed in seeds], scenario)
         return Episodes(
             state=state,
             track=Track.of([state.scene]),
@@ -126,7 +114,7 @@ class DrivingLoop:
     @torch.inference_mode()
     def restart(self, episodes: Episodes, rows: Sequence[int], seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> Episodes:
         """Begin anew in batch elements `rows`, one seed each; the others go on untouched."""
-        fresh = self._begin(seeds, scenario)
+        fresh = self.world.reset([int(seed) for seed in seeds], scenario)
         state = episodes.state.put(rows, fresh)
         index = torch.as_tensor(list(rows))
         recorded = episodes.recorded
@@ -150,7 +138,7 @@ class DrivingLoop:
         """
         check_actions(actions, episodes.batch_size)
         state = self.world.step(episodes.state, actions.to(episodes.state.frame.device))
-        track = episodes.track.append(state.scene, longest=round(WINDOW_S / DT))
+        track = episodes.track.append(state.scene, longest=WINDOW_STEPS)
         judged = self.design.step(track)
         self.rules = tuple(judged.values)
         values = torch.stack([value.float() for value in judged.values.values()], -1) if self.rules else torch.zeros(track.batch_size, 0)
@@ -162,13 +150,7 @@ class DrivingLoop:
             time_limit=state.step >= limit if limit is not None else torch.zeros_like(judged.terminated, dtype=torch.bool),
             route_end=track.derived(route_position).arc[:, -1] >= state.scene.route.length - ROUTE_END_MARGIN,
             rule_values=values,
+            ended_by=judged.ended_by,
         )
         recorded = None if episodes.recorded is None else (*episodes.recorded, state.scene)
         return Episodes(state, track, episodes.total + outcome.reward, totals, recorded), outcome
-
-    def _begin(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None) -> WorldState:
-        state = self.world.reset([int(seed) for seed in seeds], scenario)
-        if self.profile is None:
-            return state
-        scene = replace(state.scene, profile=vehicle_profile(self.profile, len(seeds)).to(state.frame.device))
-        return replace(state, scene=scene)

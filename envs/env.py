@@ -24,7 +24,7 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
 
     `terminated` is a rule's verdict (a collision, say); `truncated` is the end of the route or of the time. `info` has
     `rules` (every rule's value of this step), `stats` (`return`, `length`, mean of every rule so far), `scenario`, and
-    `ended` on the last step ("terminated", "route_end" or "time_limit").
+    `ended` on the last step (the rule that ended it, "route_end" or "time_limit").
 
     Example:
         >>> import gymnasium, xpeng_world
@@ -52,7 +52,7 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
             reward: name or path of a reward design, or a design.
             render_mode: None, "rgb_array" or "human" (a window; needs pygame).
             max_episode_steps: the time limit. `gymnasium.make` brings its own (300 unless told), so leave this None there.
-            profile: the ego's vehicle profile, None for the world's own.
+            profile: the ego's vehicle profile, for a world given by name; None for the world's own.
             scenario: what every episode's draw is narrowed to; `reset(options=...)` overrides single keys.
             record: keep the whole episode, for `episode_track`.
             world_options: further arguments of a world given by name.
@@ -83,7 +83,7 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
         self._wanted = self.scenario | dict(options or {})
         own = episode_seed(self.np_random) if seed is None else int(seed)
         self._episodes = self.loop.reset([own], self._wanted)
-        self._described = describe_scenario(own, self._wanted, self._episodes.state.scene, 0)
+        self._described = describe_scenario(self.loop.world, own, self._wanted, self._episodes.state.scene, 0)
         self._reward = 0.0
         if self.render_mode == "human":
             self.render()

@@ -9,14 +9,16 @@ import numpy as np
 
 from ..scenario import draw_scenario
 from ..scene import Appearance, Scene
+from ..world import World
 from .core import Episodes, Outcome
 
-ENDINGS = ("terminated", "route_end", "time_limit")
 
+def describe_scenario(world: World, seed: int, wanted: Mapping[str, Any], scene: Scene, row: int) -> dict[str, Any]:
+    """The circumstances of an episode by name: family, network seed, split, density, appearance, traffic side, seed.
 
-def describe_scenario(seed: int, wanted: Mapping[str, Any], scene: Scene, row: int) -> dict[str, Any]:
-    """The circumstances of an episode by name: family, network seed, split, density, appearance, seed, traffic side."""
-    drawn = draw_scenario(seed, wanted)
+    A world that draws its episodes otherwise than `draw_scenario` says so by a method `describe(seed, wanted) -> Scenario`.
+    """
+    drawn = getattr(world, "describe", draw_scenario)(seed, wanted)
     return {
         "family": drawn.family,
         "network_seed": drawn.network_seed,
@@ -29,11 +31,11 @@ def describe_scenario(seed: int, wanted: Mapping[str, Any], scene: Scene, row: i
 
 
 def ending(outcome: Outcome, row: int) -> str | None:
-    """Why episode `row` is over: "terminated", "route_end" or "time_limit"; None while it runs."""
-    for name in ENDINGS:
-        if bool(getattr(outcome, name)[row]):
+    """Why episode `row` is over: the rule that ended it, "route_end" or "time_limit"; None while it runs."""
+    for name, ended in (*outcome.ended_by.items(), ("route_end", outcome.route_end), ("time_limit", outcome.time_limit)):
+        if bool(ended[row]):
             return name
-    return None
+    return "terminated" if bool(outcome.terminated[row]) else None
 
 
 def step_info(rules: Sequence[str], episodes: Episodes, outcome: Outcome, row: int = 0) -> dict[str, Any]:

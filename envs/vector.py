@@ -53,7 +53,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
             reward: name or path of a reward design, or a design.
             render_mode: None or "rgb_array".
             max_episode_steps: the time limit, None for none.
-            profile: the ego's vehicle profile, None for the world's own.
+            profile: the ego's vehicle profile, for a world given by name; None for the world's own.
             scenario: what every episode's draw is narrowed to.
             record: keep whole episodes, for `episode_track`.
             world_options: further arguments of a world given by name.
@@ -192,7 +192,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         self._over[rows] = False
         self._rewards[rows] = 0.0
         for row, seed in zip(rows, own, strict=True):
-            self._described[row] = describe_scenario(seed, self._wanted, self._episodes.state.scene, row)
+            self._described[row] = describe_scenario(self.loop.world, seed, self._wanted, self._episodes.state.scene, row)
 
     def _last_words(self, outcome: Outcome, over: np.ndarray) -> dict[str, Any]:
         observation = self._observation()

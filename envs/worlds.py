@@ -9,7 +9,6 @@ from ..errors import ConfigError
 from ..scenario import nearest
 from ..world import World
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "small"
 NAMES = ("learned", "reference")
 
 _made: dict[tuple[Any, ...], World] = {}
@@ -22,7 +21,7 @@ def make_world(world: str | Path | World = "learned", **options: Any) -> World:
 
     Args:
         world: "learned" (the weights that ship), "reference", a folder of trained weights, or a `World`.
-        options: further arguments of the world's own constructor or `load`.
+        options: further arguments of `ReferenceWorld` or `LearnedWorld.load`.
 
     Raises:
         ConfigError: no world or folder of that name.
@@ -41,9 +40,10 @@ def _load(world: str | Path, options: dict[str, Any]) -> World:
         from ..reference.world import ReferenceWorld
 
         return ReferenceWorld(**options)
-    folder = DEFAULT_WEIGHTS if world == "learned" else Path(world)
-    if not folder.is_dir():
-        raise ConfigError(f"no world '{world}', and no folder of that name; {nearest(str(world), NAMES)}")
     from ..world_model.learned import LearnedWorld
 
-    return LearnedWorld.load(folder, **options)
+    if world == "learned":
+        return LearnedWorld.load(**options)
+    if not Path(world).is_dir():
+        raise ConfigError(f"no world '{world}', and no folder of that name; {nearest(str(world), NAMES)}")
+    return LearnedWorld.load(world, **options)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..camera import CAMERA
-from ..scenario import draw_scenario
+from ..scenario import Scenario, draw_scenario
 from ..scene import DT, Scene
 from ..vehicles import bicycle_step, check_actions
 from ..world import WorldState
@@ -81,6 +81,15 @@ class LearnedWorld:
         fixed = [key for key, value in (scenario or {}).items() if value is not None]
         scenes = [starts.draw(draw_scenario(int(seed), scenario), fixed, self.profile) for seed in seeds]
         return self.reset_from(Scene.cat(scenes), None, seeds)
+
+    def describe(self, seed: int, scenario: Mapping[str, Any] | None = None) -> Scenario:
+        """The circumstances of the episode that `reset([seed], scenario)` begins.
+
+        Raises:
+            ConfigError: an unknown scenario key or value, or one that the start bank does not hold.
+        """
+        fixed = [key for key, value in (scenario or {}).items() if value is not None]
+        return (self.starts or StartBank()).describe(draw_scenario(int(seed), scenario), fixed)
 
     @torch.no_grad()
     def reset_from(self, scenes: Scene, frame: Tensor | None, seeds: Sequence[int]) -> WorldState:

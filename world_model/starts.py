@@ -139,13 +139,25 @@ class StartBank:
             ConfigError: the bank holds nothing of what the caller fixed.
         """
         rng = np.random.default_rng([scenario.seed, 31])
+        entry, number = self._choose(scenario, fixed, rng)
+        scene = entry.scene(number, _choose_clock(entry, number, rng), profile)
+        return dataclasses.replace(scene, appearance=torch.tensor([int(scenario.appearance)]))
+
+    def describe(self, scenario: Scenario, fixed: Collection[str] = ()) -> Scenario:
+        """The scenario that `draw` begins for one, with what of it the bank does not hold replaced.
+
+        Raises:
+            ConfigError: the bank holds nothing of what the caller fixed.
+        """
+        entry, number = self._choose(scenario, fixed, np.random.default_rng([scenario.seed, 31]))
+        return dataclasses.replace(scenario, family=entry.family, network_seed=entry.network_seed, density=entry.densities[number])
+
+    def _choose(self, scenario: Scenario, fixed: Collection[str], rng: np.random.Generator) -> tuple[StartRoad, int]:
         entry = self._choose_road(scenario, fixed, rng)
         numbers = [i for i, d in enumerate(entry.densities) if d in (scenario.density, ANY_DENSITY)]
         if not numbers and "density" in fixed:
             raise ConfigError(f"the start bank has no {scenario.density} start on {entry.family} {entry.network_seed}; leave density open")
-        number = int(rng.choice(numbers or len(entry.densities)))
-        scene = entry.scene(number, _choose_clock(entry, number, rng), profile)
-        return dataclasses.replace(scene, appearance=torch.tensor([int(scenario.appearance)]))
+        return entry, int(rng.choice(numbers or len(entry.densities)))
 
     def _choose_road(self, scenario: Scenario, fixed: Collection[str], rng: np.random.Generator) -> StartRoad:
         if "network_seed" in fixed:

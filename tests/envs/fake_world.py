@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from xpeng_world.batched import Batched
+from xpeng_world.rewards import StepReward
 from xpeng_world.road import LANE_POINTS, MAX_PHASES, ROUTE_STEP, Border, LaneKind, RoadMap, Route, SceneryKind, SignalState
 from xpeng_world.scenario import draw_scenario
 from xpeng_world.scene import DT, Agents, Ego, Scene
@@ -117,13 +118,6 @@ class FakeWorld:
         return torch.stack(frames)
 
 
-@dataclass(frozen=True)
-class FakeReward:
-    reward: torch.Tensor
-    terminated: torch.Tensor
-    values: dict[str, torch.Tensor]
-
-
 class FakeDesign:
     """Reward is progress; leaving the road ends the episode; the mean speed is over the window."""
 
@@ -135,4 +129,4 @@ class FakeDesign:
             "progress": track.ego.speed[:, -1] * 0.1,
             "mean_speed": speed.sum(1) / track.valid.sum(1),
         }
-        return FakeReward(values["progress"] * values["on_road"], ~on_road, values)
+        return StepReward(values["progress"] * values["on_road"], ~on_road, values, {"on_road": ~on_road})

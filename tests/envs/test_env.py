@@ -5,6 +5,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from xpeng_world.envs import XPengWorldEnv
 from xpeng_world.errors import ActionError, ConfigError, SimulatorError
+from xpeng_world.rewards import WINDOW_STEPS
 
 AHEAD = np.zeros(2, np.float32)
 
@@ -69,7 +70,7 @@ def test_leaving_the_road_terminates_and_does_not_truncate(parts):
     while not (terminated or truncated):
         _, _, terminated, truncated, info = env.step(np.array([1.0, 0.0], np.float32))
     assert (terminated, truncated) == (True, False)
-    assert info["ended"] == "terminated"
+    assert info["ended"] == "on_road"
 
 
 def test_the_end_of_the_route_truncates(parts):
@@ -156,7 +157,8 @@ def test_bad_actions_are_refused_in_one_line_and_the_episode_goes_on(parts, acti
     ("options", "words"),
     [
         ({"render_mode": "rgb"}, "did you mean 'rgb_array'"),
-        ({"profile": "sedna"}, "sedan"),
+        ({"profile": "van"}, "give it to the world itself"),
+        ({"world": "reference", "profile": "sedna"}, "sedan"),
         ({"max_episode_steps": 0}, "max_episode_steps"),
         ({"world": "lerned"}, "did you mean 'learned'"),
     ],
@@ -174,13 +176,6 @@ def test_wrong_options_are_refused(parts):
         env.step(AHEAD)
 
 
-def test_the_profile_is_the_egos(parts):
-    env = XPengWorldEnv(**parts, profile="van")
-    env.reset(seed=0)
-    env.step(AHEAD)
-    assert float(env.scene.profile.length[0]) == pytest.approx(5.9)
-
-
 def test_a_recorded_episode_is_the_whole_track(parts):
     env = XPengWorldEnv(**parts, record=True)
     env.reset(seed=0)
@@ -189,8 +184,8 @@ def test_a_recorded_episode_is_the_whole_track(parts):
     track = env.episode_track()
     assert track.steps == 61
     assert torch.allclose(track.time[0], torch.arange(61) * 0.1, atol=1e-4)
-    assert env.track.steps == 40
-    assert torch.equal(track.ego.state[:, -40:], env.track.ego.state)
+    assert env.track.steps == WINDOW_STEPS
+    assert torch.equal(track.ego.state[:, -WINDOW_STEPS:], env.track.ego.state)
     plain = XPengWorldEnv(**parts)
     plain.reset(seed=0)
     with pytest.raises(ValueError, match="record=True"):

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -9,8 +8,8 @@ import xpeng_world
 from gymnasium.utils.env_checker import check_env
 from xpeng_world.envs import make_world
 from xpeng_world.envs.registration import register_envs
-from xpeng_world.envs.worlds import DEFAULT_WEIGHTS
 from xpeng_world.errors import ConfigError
+from xpeng_world.world_model.learned import SHIPPED
 
 IDS = ("XPengWorld-v0", "XPengReference-v0")
 
@@ -51,7 +50,7 @@ def test_worlds_are_found_by_name_or_refused(fake):
 
 def needs(name):
     """Skip where the world of an id cannot be had."""
-    if name == "XPengWorld-v0" and not list(Path(DEFAULT_WEIGHTS).rglob("*.safetensors")):
+    if name == "XPengWorld-v0" and not list(SHIPPED.rglob("*.safetensors")):
         pytest.skip("weights/small holds no weights")
     if name == "XPengReference-v0":
         pytest.importorskip("libsumo")
@@ -63,7 +62,7 @@ def needs(name):
 def test_gymnasium_accepts_the_registered_environments(name, monkeypatch):
     needs(name)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    check_env(gymnasium.make(name).unwrapped)
+    check_env(gymnasium.make(name, scenario={"family": "country", "network_seed": 0}).unwrapped)
 
 
 def test_the_learned_world_is_the_same_alone_and_in_a_batch():
@@ -79,3 +78,10 @@ def test_the_learned_world_is_the_same_alone_and_in_a_batch():
         alone, reward, *_ = single.step(action)
         batch, rewards, *_ = vector.step(np.stack((action, action)))
         assert reward == pytest.approx(rewards[1], abs=1e-5)
+
+
+def test_the_profile_of_a_world_by_name_is_the_egos():
+    needs("XPengReference-v0")
+    env = gymnasium.make("XPengReference-v0", profile="van", world_options={"camera": False})
+    env.reset(seed=0, options={"family": "country", "network_seed": 0})
+    assert float(env.unwrapped.scene.profile.length[0]) == pytest.approx(5.9)

@@ -35,7 +35,7 @@ def test_a_termination_is_not_a_time_limit(parts):
     while not done[0]:
         _, _, done, infos = env.step(np.array([[1.0, 0.0]], np.float32))
     assert infos[0]["TimeLimit.truncated"] is False
-    assert infos[0]["ended"] == "terminated"
+    assert infos[0]["ended"] == "on_road"
 
 
 def test_options_reach_the_next_reset(parts):
