@@ -91,7 +91,7 @@ def test_the_loss_is_zero_for_equal_pictures_only():
 
 def trainer(out, **changes):
     config = TrainTokenizerConfig(
-        **{"out": str(out), "steps": 60, "batch_size": 8, "warmup": 5, "ema": 0.8, "report_steps": 1000, **changes}
+        **{"out": str(out), "steps": 40, "batch_size": 8, "warmup": 5, "ema": 0.8, "report_steps": 1000, **changes}
     )
     return TokenizerTrainer(config, pictures(64), pictures(16, seed=1), **SMALL)
 
