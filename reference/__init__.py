@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .camera import ReferenceCamera as ReferenceCamera
     from .networks import Network as Network
     from .networks import build_network as build_network
     from .roadmap import LaneIndex as LaneIndex
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from .world import ReferenceWorld as ReferenceWorld
 
 _HOMES = {
+    "ReferenceCamera": "camera",
     "Network": "networks",
     "build_network": "networks",
     "LaneIndex": "roadmap",
@@ -20,7 +22,7 @@ _HOMES = {
     "furnish": "scenery",
     "ReferenceWorld": "world",
 }
-__all__ = ["LaneIndex", "Network", "ReferenceWorld", "build_network", "furnish", "read_road_map"]
+__all__ = ["LaneIndex", "Network", "ReferenceCamera", "ReferenceWorld", "build_network", "furnish", "read_road_map"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..camera import CAMERA, Camera
 from ..scene import Appearance, Scene
-from .atmosphere import Finish
+from .finish import Finish
 
 
 class ReferenceCamera:
@@ -19,11 +19,11 @@ class ReferenceCamera:
         SimulatorError: Panda3D is not installed.
     """
 
-    def __init__(self, camera: Camera = CAMERA, supersample: int = 2) -> None:
-        from .stage import Stage
+    def __init__(self, camera: Camera = CAMERA, supersample: int = 3) -> None:
+        from .stage import stage_of
 
         self.camera = camera
-        self._stage = Stage(camera, supersample)
+        self._stage = stage_of(camera, supersample)
         self._finish = Finish(camera)
 
     def render(self, scene: Scene) -> Tensor:
@@ -33,4 +33,4 @@ class ReferenceCamera:
     def _render_one(self, scene: Scene) -> Tensor:
         appearance = Appearance(int(scene.appearance[0]))
         rendered = self._stage.draw(scene, appearance)
-        return torch.from_numpy(self._finish(rendered, appearance, float(scene.time[0])))
+        return torch.from_numpy(self._finish(rendered, appearance, float(scene.ego.heading[0]), float(scene.time[0])))

@@ -19,20 +19,25 @@ STOP_LINE_WIDTH = 0.5  # m
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
+PAVEMENT_WIDTH = 2.4  # m
+RAIL_ABOVE = 25.0  # m/s; faster lanes have a crash barrier beside their left edge
 STOREY = 3.2  # m
 BAY = 3.2  # m of facade to a window
 FACADE_CELLS = 4  # windows to a side of the facade texture
 GABLE_BELOW = 7.5  # m; lower buildings get a pitched roof
+WALL_BELOW = 1.5  # m; buildings less deep are plain walls
+STYLES = 3  # kinds of facade
 
 _GRASS = (0.36, 0.47, 0.24)
 _VERGE = (0.46, 0.46, 0.33)
 _PAVEMENT = (0.60, 0.59, 0.56)
 _KERB = (0.70, 0.70, 0.68)
-_ASPHALT = (0.315, 0.315, 0.33)
-_TRACK = (0.285, 0.285, 0.30)
+_ASPHALT = (0.335, 0.335, 0.35)
+_TRACK = (0.305, 0.305, 0.32)
 _WHITE = (0.90, 0.90, 0.88)
 _YELLOW = (0.92, 0.71, 0.16)
 _STEEL = (0.36, 0.37, 0.39)
+_STEEL_RAIL = (0.58, 0.59, 0.60)
 _HOUSING = (0.055, 0.06, 0.06)
 _BARK = (0.34, 0.25, 0.18)
 
@@ -54,9 +59,10 @@ class Landscape:
     flat: dict[str, Mesh]  # verge, pavement, road, marking
     shade: Mesh  # patches of ground in the shade
     solid: Mesh
-    facade: Mesh  # textured with windows
+    facades: list[Mesh]  # textured with windows, by style
     lenses: Array  # [S, 3, 3, 4, 3] faces of each signal's three lenses, from the top
     lens_position: Array  # [S, 2]
+    town: bool
 
 
 def build_landscape(road: RoadMap) -> Landscape:
@@ -64,19 +70,26 @@ def build_landscape(road: RoadMap) -> Landscape:
     lanes = _Lanes(road)
     signals = np.flatnonzero(road.signal_lane[0].numpy() >= 0)
     heads = road.signal_head[0].numpy()[signals]
-    facade, solid, shade = _scenery(road)
+    facades, solid, shade = _scenery(road)
+    solid.append(lanes.rails())
     solid += [_mast(head, lanes, int(road.traffic_side[0])) for head in heads]
     lenses = np.zeros((len(road.signal_lane[0]), 3, 3, 4, 3), np.float32)
     for index, head in zip(signals, heads, strict=True):
         lenses[index] = _lenses(head)
     flat = {"verge": lanes.verges(), "pavement": lanes.pavements(), "road": lanes.surfaces(), "marking": lanes.markings(road, signals)}
     return Landscape(
-        flat, Mesh.join(shade), Mesh.join(solid), Mesh.join(facade), lenses, road.signal_head[0, :, :2].numpy().astype(np.float32)
+        flat=flat,
+        shade=Mesh.join(shade),
+        solid=Mesh.join(solid),
+        facades=[Mesh.join(style) for style in facades],
+        lenses=lenses,
+        lens_position=road.signal_head[0, :, :2].numpy().astype(np.float32),
+        town=lanes.town,
     )
 
 
 class _Lanes:
-    """The lanes and junctions of a road map [1] as cleaned polylines and polygons."""
+    """The lanes and junctions of a road map [1] as cleaned polylines and polygons, and the ground they cover."""
 
     def __init__(self, road: RoadMap) -> None:
         self.kind = road.kind[0].numpy()
@@ -88,22 +101,22 @@ class _Lanes:
         self.line = {int(i): meshes.clean(centre[i]) for i in self.used}
         polygons = [meshes.clean(p, 0.0) for p in road.junctions[0].numpy()]
         self.junctions = [p for p in polygons if len(p) >= 3]
-        self.town = bool((self.kind == LaneKind.WALKING).any())
+        self.speed_limit = road.speed_limit[0].numpy()
+        self.town = bool((self.kind == LaneKind.WALKING).any() or (road.signal_lane[0] >= 0).any())
+        driven = self._of(LaneKind.DRIVING, LaneKind.JUNCTION)
+        self._starts = np.concatenate([self.line[i][:-1] for i in driven] or [np.zeros((0, 2), np.float32)])
+        self._steps = np.concatenate([np.diff(self.line[i], axis=0) for i in driven] or [np.zeros((0, 2), np.float32)])
+        self._reach = np.concatenate([np.full(len(self.line[i]) - 1, self.width[i] / 2 + 0.5) for i in driven] or [np.zeros(0)])
 
     def _of(self, *kinds: LaneKind) -> list[int]:
-        return [int(i) for i in self.used if self.kind[i] in kinds]
+        return [int(i) for i in np.flatnonzero(np.isin(self.kind, [int(kind) for kind in kinds]))]
 
     def on_road(self, point: npt.NDArray[np.float64]) -> bool:
         """Whether a point is on a lane for vehicles, or within a step of one."""
-        for i in self._of(LaneKind.DRIVING, LaneKind.JUNCTION):
-            line = self.line[i]
-            if len(line) < 2 or np.abs(line - point).min(0).max() > 80:
-                continue
-            start, step = line[:-1], np.diff(line, axis=0)
-            along = (((point - start) * step).sum(1) / (step**2).sum(1).clip(1e-6)).clip(0, 1)
-            if np.linalg.norm(start + along[:, None] * step - point, axis=1).min() < self.width[i] / 2 + 0.5:
-                return True
-        return False
+        offset = point - self._starts
+        along = ((offset * self._steps).sum(1) / (self._steps**2).sum(1).clip(1e-6)).clip(0, 1)
+        gap = offset - along[:, None] * self._steps
+        return bool((np.hypot(gap[:, 0], gap[:, 1]) < self._reach).any())
 
     def verges(self) -> Mesh:
         parts = []
@@ -113,18 +126,38 @@ class _Lanes:
         return Mesh.join(parts + [_outline(p, 1.8, _VERGE) for p in self.junctions])
 
     def pavements(self) -> Mesh:
+        """Walking lanes; in town also a kerb and a pavement outside every solid edge and around junctions."""
         parts = []
         for i in self._of(LaneKind.WALKING):
             half = self.width[i] / 2
             parts.append(meshes.ribbon(self.line[i], -half - 0.1, half + 0.1, _PAVEMENT))
         if self.town:
-            parts += [_outline(p, 2.2, _PAVEMENT) for p in self.junctions]
+            parts += [_outline(p, PAVEMENT_WIDTH, _PAVEMENT) for p in self.junctions]
+            kerbs = []
             for i in self._of(LaneKind.DRIVING):
                 half = self.width[i] / 2
-                if self.right_border[i] == Border.EDGE:
-                    parts.append(meshes.ribbon(self.line[i], -half - 0.45, -half, _KERB))
-                if self.left_border[i] == Border.EDGE:
-                    parts.append(meshes.ribbon(self.line[i], half, half + 0.45, _KERB))
+                for side, border in ((1, self.left_border[i]), (-1, self.right_border[i])):
+                    if border == Border.EDGE:
+                        near, far = side * half, side * (half + PAVEMENT_WIDTH)
+                        parts.append(meshes.ribbon(self.line[i], min(near, far), max(near, far), _PAVEMENT))
+                        near, far = side * half, side * (half + 0.3)
+                        kerbs.append(meshes.ribbon(self.line[i], min(near, far), max(near, far), _KERB))
+            parts += kerbs
+        return Mesh.join(parts)
+
+    def rails(self) -> Mesh:
+        """Crash barriers beside the left edge of fast roads."""
+        parts = []
+        for i in self._of(LaneKind.DRIVING):
+            if self.speed_limit[i] > RAIL_ABOVE and self.left_border[i] == Border.EDGE:
+                line = meshes.offset(self.line[i], float(self.width[i]) / 2 + 0.7)
+                low, high = meshes.flat(line), meshes.flat(line)
+                low[:, 2], high[:, 2] = 0.42, 0.76
+                rail = np.stack((low[1:], low[:-1], high[:-1], high[1:]), 1)
+                parts += [meshes.quads(rail, _STEEL_RAIL), meshes.quads(rail[:, ::-1], _STEEL_RAIL)]
+                for at in np.arange(2.0, meshes.length(line), 8.0):
+                    x, y = meshes.piece(line, at, at)[0]
+                    parts.append(meshes.quads(meshes.box(x - 0.06, x + 0.06, y - 0.06, y + 0.06, 0.0, 0.72)[:4], _STEEL))
         return Mesh.join(parts)
 
     def surfaces(self) -> Mesh:
@@ -219,16 +252,21 @@ def _placed(local: Mesh, x: float, y: float, heading: float) -> Mesh:
     return Mesh(meshes.place(local.position, x, y, heading), local.albedo, turned, local.triangles, local.uv)
 
 
-def _scenery(road: RoadMap) -> tuple[list[Mesh], list[Mesh], list[Mesh]]:
-    """Facades, everything else that stands, and patches of shade under trees."""
+def _scenery(road: RoadMap) -> tuple[list[list[Mesh]], list[Mesh], list[Mesh]]:
+    """Facades by style, everything else that stands, and patches of shade under trees."""
     boxes, colours = road.scenery[0].numpy(), road.scenery_colour[0].numpy()
-    facade, solid, shade = [], [], []
+    facades: list[list[Mesh]] = [[] for _ in range(STYLES)]
+    solid, shade = [], []
     for index, kind in enumerate(road.scenery_kind[0].numpy()):
         x, y, heading, length, width, height = (float(v) for v in boxes[index])
         colour = np.asarray(colours[index], np.float32)
-        if kind == SceneryKind.BUILDING:
+        if kind == SceneryKind.BUILDING and min(length, width) < WALL_BELOW:
+            wall = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)[:5]
+            solid.append(_placed(meshes.quads(wall, colour), x, y, heading))
+        elif kind == SceneryKind.BUILDING:
             walls, roof = _building(length, width, height, colour, index)
-            facade.append(_placed(walls, x, y, heading))
+            style = 0 if height < GABLE_BELOW else index % STYLES
+            facades[style].append(_placed(walls, x, y, heading))
             solid.append(_placed(roof, x, y, heading))
         elif kind == SceneryKind.TREE:
             solid.append(_placed(_tree(length, width, height, colour, index), x, y, 0.7 * index))
@@ -236,7 +274,7 @@ def _scenery(road: RoadMap) -> tuple[list[Mesh], list[Mesh], list[Mesh]]:
         elif kind == SceneryKind.POLE:
             post = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)
             solid.append(_placed(meshes.quads(post, colour), x, y, heading))
-    return facade, solid, shade
+    return facades, solid, shade
 
 
 _OCTAGON = np.stack((np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)), 1)
@@ -288,6 +326,7 @@ def _tree(length: float, width: float, height: float, colour: Array, index: int)
     thick = 0.022 * height + 0.05
     points, normals, triangles = meshes.lathe(((thick, 0.0), (0.8 * thick, trunk_top + 0.1 * height)), 4)
     trunk = meshes.mesh(points, _BARK, normals, triangles)
+    profile: tuple[tuple[float, float], ...]
     if conifer:
         profile = ((0.50, trunk_top / height), (0.27, 0.55), (0.0, 1.0))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,11 +129,11 @@ def length(polyline: Array) -> float:
     return float(np.linalg.norm(np.diff(polyline, axis=0), axis=1).sum())
 
 
-def polygon(points: Array, colour: npt.ArrayLike) -> Mesh:
+def polygon(points: npt.NDArray[Any], colour: npt.ArrayLike) -> Mesh:
     """A flat simple polygon [V, 2], convex or not, by ear clipping."""
-    points = np.asarray(points, np.float64)
     if len(points) < 3:
         return EMPTY
+    points = points.astype(np.float64)
     if _area(points) < 0:
         points = points[::-1]
     rest, triangles = list(range(len(points))), []
@@ -144,12 +145,12 @@ def polygon(points: Array, colour: npt.ArrayLike) -> Mesh:
     return mesh(flat(points), colour, (0.0, 0.0, 1.0), triangles)
 
 
-def _area(points: npt.NDArray[np.float64]) -> float:
+def _area(points: npt.NDArray[Any]) -> float:
     x, y = points.T
     return float(0.5 * (x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
 
 
-def _is_ear(points: npt.NDArray[np.float64], rest: list[int], k: int) -> bool:
+def _is_ear(points: npt.NDArray[Any], rest: list[int], k: int) -> bool:
     a, b, c = points[rest[k - 1]], points[rest[k]], points[rest[(k + 1) % len(rest)]]
     cross = lambda p, q, r: (q[0] - p[0]) * (r[..., 1] - p[1]) - (q[1] - p[1]) * (r[..., 0] - p[0])
     if cross(a, b, c) <= 1e-9:

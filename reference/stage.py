@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections import OrderedDict
@@ -12,23 +13,30 @@ import numpy as np
 from ..camera import Camera
 from ..road import RoadMap
 from ..scene import Appearance, Scene
-from . import panda
-from .atmosphere import FADE_RANGE, LOOKS, Look, facade_texels, haze_ramp
+from . import panda, textures
+from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
 from .bodies import pose_bodies, shadows
 from .landscape import LENS_COLOURS, Landscape, build_landscape
 from .meshes import Array, Mesh, flat, quads
 from .panda import p3d
 
-TILE = 64.0  # m
+TILE = 80.0  # m
 NEAR, FAR = 0.3, 900.0  # m
-REACH = {"verge": 400.0, "pavement": 300.0, "road": 500.0, "marking": 150.0, "shade": 120.0, "solid": 330.0, "facade": 800.0}  # m
+FLAT_REACH = {"verge": 250.0, "pavement": 200.0, "road": 400.0, "marking": 150.0, "shade": 120.0}  # m
+SOLID_REACH, FACADE_REACH = 330.0, 700.0  # m
 AGENT_REACH = 220.0  # m
 SIGNAL_REACH = 160.0  # m
 SUBPIXEL = 0.25  # rendered pixels by which the rasteriser, cutting coordinates to whole pixels, draws too far left and up
-KEPT_MAPS, KEPT_SETS = 16, 4
-FLAT_ORDER = ("ground", "verge", "pavement", "road", "marking", "shade")  # painted in this order, without depth
-STANDING_ORDER = ("facade", "fade", "solid")  # two textures at once lose their alpha, so facades fade in a second pass
+KEPT_LANDSCAPES, KEPT_SETS = 48, 8
+FLAT_ORDER = ("ground", "verge", "pavement", "road", "marking", "shade", "ground fade")  # painted in this order, without depth
+STANDING_ORDER = ("facade", "facade fade", "solid")
 _GRASS = np.array((0.36, 0.47, 0.24), np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def stage_of(camera: Camera, supersample: int) -> Stage:
+    """The stage that all cameras of one size share."""
+    return Stage(camera, supersample)
 
 
 class Stage:
@@ -71,7 +79,7 @@ class Stage:
             if digest not in self._landscapes:
                 self._landscapes[digest] = build_landscape(road)
             self._sets[key] = _Set(self._landscapes[digest], LOOKS[appearance])
-            _forget(self._landscapes, KEPT_MAPS)
+            _forget(self._landscapes, KEPT_LANDSCAPES)
             _forget(self._sets, KEPT_SETS)
         self._sets.move_to_end(key)
         return self._sets[key]
@@ -109,22 +117,35 @@ class _Set:
     def __init__(self, landscape: Landscape, look: Look) -> None:
         self.root = p3d.NodePath("root")
         self._look, self._landscape = look, landscape
-        haze = np.repeat(haze_ramp(look)[None, :, None], 4, 2)
-        self._fade = p3d.TextureStage("fade")
-        self._fade.set_sort(10)
-        self.root.set_texture(self._fade, panda.texture(np.repeat(haze, 2, 0), smooth=False, repeat=False))
-        self.root.set_tex_gen(self._fade, p3d.TexGenAttrib.M_eye_position)
-        onto_depth = p3d.LMatrix4(0, 0, 0, 0, 1 / FADE_RANGE, 0, 0, 0, 0, 0, 0, 0, 0, 0.5, 0, 1)
-        self.root.set_tex_transform(self._fade, p3d.TransformState.make_mat(onto_depth))
+        self._fade = self._fade_texture()
         self._layers = {name: self._layer(name) for name in (*FLAT_ORDER, *STANDING_ORDER)}
+        self._texture_ground()
         self._tiles = _Tiles()
-        for name, mesh in (*landscape.flat.items(), ("shade", landscape.shade), ("solid", landscape.solid), ("facade", landscape.facade)):
-            self._add(name, mesh)
+        for name, mesh in landscape.flat.items():
+            self._add(self._layers[name], mesh, look.wet if name == "road" else 1.0, FLAT_REACH[name])
+        self._add_shade(landscape.shade)
+        self._add(self._layers["solid"], landscape.solid, 1.0, SOLID_REACH)
+        for style, mesh in zip(textures.FACADE_STYLES, landscape.facades, strict=True):
+            self._add_facade(style, mesh)
         self._tiles.finish()
-        self._ground = self._layers["ground"].attach_new_node(_ground(look))
+        ground = _ground(look)
+        self._grounds = [self._layers[name].attach_new_node(ground) for name in ("ground", "ground fade")]
         self._agents, self._shade = panda.QuadSoup("agents"), panda.QuadSoup("shade", 16)
         self._layers["solid"].attach_new_node(self._agents.node)
         self._layers["shade"].attach_new_node(self._shade.node)
+
+    def _fade_texture(self) -> Any:
+        """Multiplies everything, cover included, by what haze leaves of it at its depth.
+
+        The renderer loses the cover of what has two textures, so textured things are faded by a second, multiplying pass.
+        """
+        stage = p3d.TextureStage("fade")
+        haze = np.tile(haze_ramp(self._look)[None, :, None], (4, 1, 4))
+        self.root.set_texture(stage, panda.texture(haze, smooth=False, repeat=False))
+        self.root.set_tex_gen(stage, p3d.TexGenAttrib.M_eye_position)
+        onto_depth = p3d.LMatrix4(0, 0, 0, 0, 1 / FADE_RANGE, 0, 0, 0, 0, 0, 0, 0, 0, 0.5, 0, 1)
+        self.root.set_tex_transform(stage, p3d.TransformState.make_mat(onto_depth))
+        return stage
 
     def _layer(self, name: str) -> Any:
         node = self.root.attach_new_node(name)
@@ -135,37 +156,55 @@ class _Set:
             node.set_two_sided(True)
         else:
             node.set_bin("fixed", STANDING_ORDER.index(name))
-        if name in ("shade", "fade"):
+        if name == "shade" or name.endswith("fade"):
             node.set_attrib(
                 p3d.ColorBlendAttrib.make(p3d.ColorBlendAttrib.M_add, p3d.ColorBlendAttrib.O_zero, p3d.ColorBlendAttrib.O_incoming_color)
             )
-        if name == "fade":
+        if name.endswith("fade"):
             node.set_color(p3d.LColor(1, 1, 1, 1), 1)
             node.set_depth_write(False)
-        if name == "facade":
-            node.set_texture(p3d.TextureStage("windows"), panda.texture(facade_texels(self._look), smooth=True))
-        if name in ("shade", "facade"):
+        elif name != "solid":
             node.set_texture_off(self._fade, 1)
         return node
 
-    def _add(self, name: str, mesh: Mesh) -> None:
+    def _texture_ground(self) -> None:
+        """Grain on asphalt and grass, fixed to the world."""
+        for name, texels, span in (
+            ("ground", textures.grass(self._landscape.town), textures.GRASS_SPAN),
+            ("road", textures.asphalt(), textures.ASPHALT_SPAN),
+        ):
+            stage = p3d.TextureStage(name)
+            self._layers[name].set_texture(stage, panda.texture(texels, smooth=True))
+            self._layers[name].set_tex_gen(stage, p3d.TexGenAttrib.M_world_position)
+            self._layers[name].set_tex_scale(stage, 1 / span, 1 / span)
+
+    def _add(self, layer: Any, mesh: Mesh, factor: float, reach: float) -> None:
+        self._show_in_tiles([layer], mesh, self._look.shade(mesh.normal) * mesh.albedo * factor, reach)
+
+    def _add_shade(self, mesh: Mesh) -> None:
+        self._show_in_tiles([self._layers["shade"]], mesh, np.full_like(mesh.position, self._look.shadow), FLAT_REACH["shade"])
+
+    def _add_facade(self, style: str, mesh: Mesh) -> None:
         look = self._look
-        light = np.full_like(mesh.position, look.shadow) if name == "shade" else look.shade(mesh.normal) * mesh.albedo
-        if name == "road":
-            light = light * look.wet
-        if name == "facade" and look.lamps and not look.rain:
+        light = look.shade(mesh.normal)
+        if look.lamps and not look.rain:
             light = light / light.max(1, keepdims=True).clip(1e-3)
-        lit = Mesh(mesh.position, light, mesh.normal, mesh.triangles, mesh.uv)
+        layer = self._layers["facade"].attach_new_node(style)
+        layer.set_texture(p3d.TextureStage("windows"), panda.texture(textures.facade(style, look), smooth=True))
+        self._show_in_tiles([layer, self._layers["facade fade"]], mesh, light * mesh.albedo, FACADE_REACH)
+
+    def _show_in_tiles(self, layers: list[Any], mesh: Mesh, colour: Array, reach: float) -> None:
+        lit = Mesh(mesh.position, colour, mesh.normal, mesh.triangles, mesh.uv)
         for (i, j), tile in lit.tiles(TILE).items():
             node = panda.geom_node(tile, tile.albedo)
-            self._tiles.add(self._layers[name].attach_new_node(node), i, j, REACH[name])
-            if name == "facade":
-                self._tiles.add(self._layers["fade"].attach_new_node(node), i, j, REACH[name])
+            for layer in layers:
+                self._tiles.add(layer.attach_new_node(node), i, j, reach)
 
     def show(self, eye: np.ndarray, ahead: np.ndarray, scene: Scene) -> None:
         """Bring the set into the state of a scene [1] seen from `eye` [2] towards `ahead` [2]."""
         self._tiles.choose(eye, ahead)
-        self._ground.set_pos(float(eye[0]), float(eye[1]), 0.0)
+        for ground in self._grounds:
+            ground.set_pos(float(eye[0]), float(eye[1]), 0.0)
         agents = scene.agents
         state = agents.state[0].numpy()
         offset = state[:, :2] - eye
