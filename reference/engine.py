@@ -19,6 +19,7 @@ from ..scene import DT, Agents
 from ..vehicles import VehicleProfile
 from .demand import VehicleType, paint
 from .networks import Network, sumo_home
+from .smoothing import SmoothMotion
 
 AGENTS = 24  # slots
 RANGE = 120.0  # m around the ego
@@ -68,6 +69,7 @@ class Engine:
             )
         self.sumo: Any = libsumo
         self.loaded = False
+        self.live: object | None = None  # whose episode the simulation is at, set by who steps it
         self._folder = tempfile.TemporaryDirectory(prefix="xpeng_world_sumo_")
 
     @classmethod
@@ -92,7 +94,6 @@ class Engine:
             "-n", str(network.path), "-r", str(path), "--seed", str(int(seed) % 2**31), "--step-length", str(DT),
             "--collision.action", "warn", "--time-to-teleport", "-1", "--max-depart-delay", "10", "--no-step-log", "true",
             "--no-warnings", "true", "--xml-validation", "never", "--xml-validation.net", "never", "--duration-log.disable", "true",
-            "--default.speeddev", "0",
         ]  # fmt: skip
         if self.loaded:
             self.sumo.load(options)
@@ -103,7 +104,8 @@ class Engine:
         self._ego: str | None = None
         self._egos = 0
         self._slots = np.full(AGENTS, -1, dtype=np.int64)
-        self._fixed: dict[int, tuple[float, ...]] = {}
+        self._paint: dict[int, tuple[float, float, float]] = {}
+        self._motion = SmoothMotion(AGENTS)
         for _ in range(round(warm_up / DT)):
             self.sumo.simulationStep()
 
@@ -165,32 +167,32 @@ class Engine:
         """The AGENTS nearest vehicles within RANGE of a point as Agents [1, AGENTS]; a vehicle keeps its slot while it stays."""
         vehicle = self.sumo.vehicle
         names = [v for v in vehicle.getIDList() if not v.startswith("ego")]
-        state = np.zeros((AGENTS, 8), dtype=np.float32)
-        kind = np.zeros(AGENTS, dtype=np.int64)
-        brake = np.zeros(AGENTS, dtype=bool)
-        colour = np.zeros((AGENTS, 3), dtype=np.float32)
         if names:
             fronts = np.array([vehicle.getPosition(v) for v in names])
             self._assign(np.array([int(v) for v in names]), np.hypot(fronts[:, 0] - x, fronts[:, 1] - y))
         else:
             self._slots[:] = -1
-        for slot, number in enumerate(self._slots.tolist()):
-            if number < 0:
-                continue
-            name = str(number)
-            if number not in self._fixed:
-                self._fixed[number] = paint(number, self._seed)
-            body = self._types[number]
-            front = vehicle.getPosition(name)
-            heading = math.radians(90.0 - vehicle.getAngle(name))
-            heading = (heading + math.pi) % (2 * math.pi) - math.pi
-            state[slot] = (
-                front[0] - 0.5 * body.length * math.cos(heading), front[1] - 0.5 * body.length * math.sin(heading), heading,
-                vehicle.getSpeed(name), vehicle.getAcceleration(name), body.length, body.width, body.height,
-            )  # fmt: skip
-            kind[slot] = int(body.kind)
+        read = np.zeros((AGENTS, 5))  # front x, y, heading, speed, acceleration
+        body = np.zeros((AGENTS, 3))
+        kind = np.zeros(AGENTS, dtype=np.int64)
+        brake = np.zeros(AGENTS, dtype=bool)
+        colour = np.zeros((AGENTS, 3), dtype=np.float32)
+        for slot in np.flatnonzero(self._slots >= 0):
+            number = int(self._slots[slot])
+            name, its = str(number), self._types[number]
+            if number not in self._paint:
+                self._paint[number] = paint(number, self._seed)
+            angle = math.radians(90.0 - vehicle.getAngle(name))
+            read[slot] = (*vehicle.getPosition(name), angle, vehicle.getSpeed(name), vehicle.getAcceleration(name))
+            body[slot] = its.length, its.width, its.height
+            kind[slot] = int(its.kind)
             brake[slot] = bool(vehicle.getSignals(name) & BRAKE_LIGHT)
-            colour[slot] = self._fixed[number]
+            colour[slot] = self._paint[number]
+        front, heading = self._motion.update(self._slots, read[:, :2], read[:, 2], read[:, 3], body[:, 0])
+        heading = (heading + math.pi) % (2 * math.pi) - math.pi
+        centre = front - 0.5 * body[:, :1] * np.stack((np.cos(heading), np.sin(heading)), -1)
+        state = np.concatenate((centre, heading[:, None], read[:, 3:], body), 1).astype(np.float32)
+        state[self._slots < 0] = 0.0
         return Agents(
             state=torch.from_numpy(state).unsqueeze(0),
             kind=torch.from_numpy(kind).unsqueeze(0),

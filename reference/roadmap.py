@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -169,7 +170,7 @@ def _pieces(index: LaneIndex, connections: list[dict[str, str]], side: int) -> d
     by_place = {(lane.edge, lane.index): lane.name for lane in kept}
     for lane in kept:
         pieces = index.pieces[lane.name]
-        for a, b in zip(pieces, pieces[1:], strict=False):
+        for a, b in itertools.pairwise(pieces):
             successors[a, 0] = b
         after = sorted({piece for name in onward.get(lane.name, []) for piece in _first_pieces(name, index, onward)})[:4]
         successors[pieces[-1], : len(after)] = after

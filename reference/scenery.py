@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -92,7 +93,7 @@ class _Placer:
             reach.append(np.full(len(fine), float(road.width[0, lane]) / 2))
         for polygon in road.junctions[0].double().numpy():
             ring = np.concatenate((polygon, polygon[:1]))
-            pieces = [np.linspace(a, b, 2 + int(np.linalg.norm(b - a))) for a, b in zip(ring[:-1], ring[1:], strict=True)]
+            pieces = [np.linspace(a, b, 2 + int(np.linalg.norm(b - a))) for a, b in itertools.pairwise(ring)]
             points.append(np.concatenate(pieces))
             reach.append(np.zeros(len(points[-1])))
         reaches = np.concatenate(reach)
@@ -123,7 +124,8 @@ class _Placer:
         local = np.stack(np.meshgrid(u, v), -1).reshape(-1, 2)
         cos, sin = math.cos(heading), math.sin(heading)
         points = np.array([x, y]) + local @ np.array([[cos, sin], [-sin, cos]])
-        return all(float(tree.query(points)[0].min()) >= radius + CLEARANCE + 0.3 for radius, tree in self.trees)
+        gaps = ((radius + CLEARANCE + 0.3, tree) for radius, tree in self.trees)
+        return all(not np.isfinite(tree.query(points, distance_upper_bound=gap)[0]).any() for gap, tree in gaps)
 
     def _apart(self, box: tuple[float, ...]) -> bool:
         if not self.boxes:
@@ -138,11 +140,12 @@ class _Placer:
         return not bool(boxes_overlap(corners[0], corners[1]).any())
 
     def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Boxes [K, 6], colours [K, 3], kinds [K]: at most MOST_BOXES, a fair sample of those that stand."""
+        """Boxes [K, 6], colours [K, 3], kinds [K]: at most MOST_BOXES, where trees give way to the rest."""
         if not self.boxes:
             return np.zeros((1, 6)), np.zeros((1, 3)), np.zeros(1, dtype=np.int64)
-        keep = np.sort(self.rng.permutation(len(self.boxes))[:MOST_BOXES])
-        return np.array(self.boxes)[keep], np.array(self.colours)[keep], np.array(self.kinds, dtype=np.int64)[keep]
+        kinds = np.array(self.kinds, dtype=np.int64)
+        keep = np.sort(np.lexsort((self.rng.random(len(kinds)), kinds == int(SceneryKind.TREE)))[:MOST_BOXES])
+        return np.array(self.boxes)[keep], np.array(self.colours)[keep], kinds[keep]
 
 
 def _tree(placer: _Placer, kerb: _Kerb, arc: float, away: float, rng: np.random.Generator, widest: float = 4.4) -> bool:
@@ -181,7 +184,11 @@ def _country(placer: _Placer, kerbs: list[_Kerb], rng: np.random.Generator) -> N
     for kerb in kerbs:
         if rng.random() < 0.35:
             farm = rng.random() < 0.3
-            size = (rng.uniform(16, 28), rng.uniform(9, 13), rng.uniform(5, 8)) if farm else (rng.uniform(8, 13), rng.uniform(7, 10), rng.uniform(4, 7))
+            size = (
+                (rng.uniform(16, 28), rng.uniform(9, 13), rng.uniform(5, 8))
+                if farm
+                else (rng.uniform(8, 13), rng.uniform(7, 10), rng.uniform(4, 7))
+            )
             x, y, heading = kerb.at(rng.uniform(0, kerb.arc[-1]), rng.uniform(8, 30) + size[1] / 2)
             placer.place(SceneryKind.BUILDING, (x, y, heading + rng.normal(0, 0.2)), size, _FARM if farm else _WALLS)
         if rng.random() < 0.5:

@@ -57,6 +57,14 @@ class _Live:
     scene: Scene
     actions: list[Tensor]
 
+    def is_at(self, scenario: Scenario, past: Tensor, scene: Scene) -> bool:
+        """Whether this is the episode of a scenario after the actions `past` [T, 2], with the ego where `scene` has it."""
+        if self.scenario != scenario or len(self.actions) != len(past):
+            return False
+        same_past = not self.actions or torch.equal(torch.cat(self.actions), past)
+        same_side = torch.equal(self.scene.road.traffic_side, scene.road.traffic_side)
+        return same_past and same_side and torch.equal(self.scene.ego.state, scene.ego.state)
+
 
 class ReferenceWorld:
     """World over SUMO, one episode at a time; use one process per episode for more.
@@ -117,19 +125,12 @@ class ReferenceWorld:
         """The live episode at a state, simulated again from its seed unless the engine is there already."""
         scenario = state.memory.unpack(int(state.seed))
         past = state.memory.actions[0, : int(state.step)]
-        live: _Live | None = getattr(self._engine, "live", None)
-        if live is not None and live.scenario == scenario and len(live.actions) == len(past) and self._same_setting(live, state):
-            if not len(past) or torch.equal(torch.cat(live.actions), past):
-                return live
-        live = self._begin(scenario)
-        for action in past:
-            self._advance(live, action.unsqueeze(0))
+        live = self._engine.live
+        if not (isinstance(live, _Live) and live.is_at(scenario, past, state.scene)):
+            live = self._begin(scenario)
+            for action in past:
+                self._advance(live, action.unsqueeze(0))
         return live
-
-    def _same_setting(self, live: _Live, state: WorldState) -> bool:
-        return torch.equal(live.scene.ego.state, state.scene.ego.state) and bool(
-            live.scene.road.traffic_side == state.scene.road.traffic_side
-        )
 
     def _begin(self, scenario: Scenario) -> _Live:
         road, index, walker = _furnished(scenario.family, scenario.network_seed, self.traffic_side)

@@ -1,0 +1,149 @@
+"""Road maps: whole, linked and sane in all families."""
+
+import dataclasses
+
+import pytest
+import torch
+from xpeng_world.errors import DataError
+from xpeng_world.geometry import box_corners, boxes_overlap, polyline_lengths, project_polyline
+from xpeng_world.reference.networks import Network, build_network
+from xpeng_world.reference.roadmap import plan_lanes, read_road_map, route_along
+from xpeng_world.reference.scenery import furnish
+from xpeng_world.road import LANE_PIECE, Border, LaneKind, SignalState
+from xpeng_world.scenario import FAMILIES
+
+CASES = [(family, seed) for family in FAMILIES for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return {case: read_road_map(build_network(*case)) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_lanes_are_pieces_that_follow_each_other(maps, case):
+    road, _ = maps[case]
+    length = polyline_lengths(road.centreline)[0]
+    assert float(length.max()) <= LANE_PIECE + 0.01
+    assert float(length.min()) > 0.2
+    assert bool((road.width > 2.5).all())
+    assert bool(((road.speed_limit > 1) & (road.speed_limit < 40)).all())
+    ends, starts = road.centreline[0, :, -1], road.centreline[0, :, 0]
+    for k in range(4):
+        after = road.successors[0, :, k]
+        gap = (ends - starts[after.clamp_min(0)]).norm(dim=-1)[after >= 0]
+        assert float(gap.max() if len(gap) else 0) < 0.5
+    junction = road.kind[0] == int(LaneKind.JUNCTION)
+    assert bool((road.successors[0, junction, 0] >= 0).all()), "a junction lane leads onto a lane"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_neighbours_lie_beside_and_borders_tell_the_directions_apart(maps, case):
+    road, _ = maps[case]
+    for near, sign, far in ((road.left[0], 1, road.right[0]), (road.right[0], -1, road.left[0])):
+        lane = torch.nonzero((near >= 0) & (road.kind[0] == int(LaneKind.DRIVING))).flatten()
+        if not len(lane):
+            continue
+        assert torch.equal(far[near[lane]], lane)
+        middle = road.centreline[0, near[lane], 6]
+        _, lateral, _ = project_polyline(middle, road.centreline[0, lane])
+        expected = sign * 0.5 * (road.width[0, lane] + road.width[0, near[lane]])
+        assert float((lateral - expected).abs().max()) < 0.6
+    driving = road.kind[0] == int(LaneKind.DRIVING)
+    innermost = driving & (road.left[0] < 0)
+    inner = Border.EDGE if case[0] == "motorway" else Border.CENTRE
+    assert bool((road.left_border[0, innermost] == int(inner)).all())
+    assert bool((road.left_border[0, driving & (road.left[0] >= 0)] == int(Border.DASHED)).all())
+    assert bool((road.right_border[0, driving & (road.right[0] < 0)] == int(Border.EDGE)).all())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_signals_stand_at_the_end_of_their_lane(maps, seed):
+    road, index = maps["city", seed]
+    lane = road.signal_lane[0]
+    assert len(lane) == len(index.signals) > 40
+    end = road.centreline[0, lane, -1]
+    assert float((road.stop_line[0].mean(1) - end).norm(dim=-1).max()) < 0.01
+    relative = road.signal_head[0, :, :2] - end
+    along = (relative * torch.stack((road.signal_head[0, :, 3].cos(), road.signal_head[0, :, 3].sin()), -1)).sum(-1)
+    assert float((along - 20).abs().max()) < 0.05
+    shown = torch.stack([road.signals_at(torch.tensor([float(t)]))[0] for t in range(64)])
+    for state in (SignalState.RED, SignalState.YELLOW, SignalState.GREEN):
+        assert bool((shown == int(state)).any(0).all()), f"every signal shows {state.name} at some time"
+
+
+def test_other_families_have_no_signal(maps):
+    for family in ("motorway", "country"):
+        assert bool((maps[family, 0][0].signal_lane == -1).all())
+
+
+def test_left_hand_traffic_is_mirrored():
+    road, _ = read_road_map(build_network("country", 0, "left"))
+    assert int(road.traffic_side) == -1
+    driving = road.kind[0] == int(LaneKind.DRIVING)
+    assert bool((road.right_border[0, driving] == int(Border.CENTRE)).all())
+    assert bool((road.left_border[0, driving] == int(Border.EDGE)).all())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_route_runs_on_its_lanes(maps, case):
+    road, index = maps[case]
+    start = max(index.edges, key=index.edge_length)
+    edges = [start]
+    while index.following(edges[-1]) and len(edges) < 6:
+        edges.append(index.following(edges[-1])[-1])
+    route = route_along(index, edges)
+    points = route.points[0]
+    step = (points[1:] - points[:-1]).norm(dim=-1)
+    assert float((step - 2.0).abs().max()) < 0.1
+    assert float(route.length) == pytest.approx(2.0 * (len(points) - 1))
+    mine = route.lane_mask(road.width.shape[1])[0]
+    _, lateral, _ = project_polyline(points.unsqueeze(0), road.centreline[0, mine].unsqueeze(1))
+    assert float(lateral.abs().amin(0).max()) < 2.0
+    heading = torch.atan2(*(points[1:] - points[:-1]).T.flip(0))
+    turn = torch.remainder(heading[1:] - heading[:-1] + torch.pi, 2 * torch.pi) - torch.pi
+    assert float(turn.abs().max()) < 0.7, "no kinks"
+    entry, leave = plan_lanes(index, edges)[0]
+    assert entry == leave
+
+
+def test_the_lane_index_finds_pieces(maps):
+    road, index = maps["country", 0]
+    name = max(index.pieces, key=lambda lane: index.lanes[lane].length)
+    pieces = index.pieces[name]
+    assert index.piece_at(name, 0.0) == pieces[0]
+    assert index.piece_at(name, index.lanes[name].length) == pieces[-1]
+    assert index.piece_at("nowhere_0", 3.0) == -1
+    assert road.successors[0, pieces[0], 0] == pieces[1]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_scenery_keeps_off_the_road_and_apart(maps, case):
+    bare, _ = maps[case]
+    road = furnish(bare, case[1])
+    count = int((road.scenery_kind > 0).sum())
+    assert 200 <= count <= 500
+    boxes = road.scenery[0]
+    corners = box_corners(boxes[:, :2], boxes[:, 2], boxes[:, 3], boxes[:, 4])
+    vertices = road.centreline[0].flatten(0, 1)
+    reach = (road.width[0] / 2).repeat_interleave(road.centreline.shape[2])
+    gap = torch.cdist(corners.flatten(0, 1), vertices) - reach
+    assert float(gap.min()) >= 2.0
+    near = torch.cdist(boxes[:, :2], boxes[:, :2]) < 60
+    a, b = torch.nonzero(near.triu(1), as_tuple=True)
+    assert not bool(boxes_overlap(corners[a], corners[b]).any())
+    assert torch.equal(furnish(bare, case[1]).scenery, road.scenery)
+    assert not torch.equal(furnish(bare, case[1] + 7).scenery, road.scenery)
+
+
+def test_a_broken_network_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "broken.net.xml"
+    network = Network(path, "city", 0)
+    with pytest.raises(DataError, match="cannot read"):
+        read_road_map(network)
+    path.write_text("<net></net>")
+    with pytest.raises(DataError, match="no lanes for cars"):
+        read_road_map(dataclasses.replace(network, path=path))
+    path.write_text("<net>")
+    with pytest.raises(DataError, match="cannot read"):
+        read_road_map(network)
