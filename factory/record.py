@@ -28,7 +28,7 @@ from ..world import Policy, World, observe
 from .failure import has_failed
 
 AFTERMATH = 10  # steps an episode goes on after a crash or off the road, so that failures are seen
-ROUTE_END_MARGIN = 6.0  # m
+ROUTE_END_MARGIN = 4.0  # m
 EPISODES_PER_SEED = 1_000_000
 
 

@@ -96,7 +96,7 @@ def obstacles(path: Corridor, agents: Agents, times: Tensor) -> Obstacles:
 
     velocity = agents.speed.unsqueeze(-1) * torch.stack((torch.cos(agents.heading), torch.sin(agents.heading)), -1)
     moved = agents.position.unsqueeze(2) + velocity.unsqueeze(2) * times.view(1, 1, -1, 1)
-    straight_arc, straight_lateral, straight_heading = project_polyline(moved, path.points[:, None, None])
+    straight_arc, straight_lateral, straight_heading = project_polyline(moved, path.points[:, None, None, ::2])
 
     travelled = agents.speed.unsqueeze(-1) * times
     follow = along.unsqueeze(-1)

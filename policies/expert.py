@@ -17,6 +17,7 @@ from ..world import Observation
 from .corridor import Corridor, corridor, limits_ahead, obstacles, reach, stop_lines
 
 FREE = 1e4  # m, the gap to nothing
+SOON = 1.0  # s; a predicted meeting within it is treated as present
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ExpertConfig:
     bend_braking: float = 1.4  # m/s2 ahead of bends and lower limits
     max_jerk: float = 2.8  # m/s3
     firm_braking: float = 3.6  # m/s2; more only in an emergency
+    wary_braking: float = 2.2  # m/s2 for agents that are only predicted to come into the way
     stop_margin: float = 1.0  # m before the stop line
     yellow_braking: float = 2.6  # m/s2; a yellow that asks for more is passed
     side_margin: float = 0.35  # m beside the boxes that still counts as the corridor
@@ -78,17 +80,18 @@ class Expert:
 
     def _acceleration(self, scene: Scene, path: Corridor) -> tuple[Tensor, Tensor]:
         """Wanted acceleration [B] in m/s2, and whether [B] it answers a danger."""
-        speed = scene.ego.speed
-        free = self._free(scene, path)
-        gap, leader_speed = self._leaders(scene, path)
-        follow = self._idm(speed.unsqueeze(-1), gap, leader_speed).amin(-1)
-        closing = (speed.unsqueeze(-1) - leader_speed).clamp_min(0)
-        needed = (closing.square() / (2 * (gap - 1.0).clamp_min(0.3))).amax(-1)
+        c, speed = self.config, scene.ego.speed
         line = self._stop_line(scene, path)
-        stop = self._idm(speed, line - self.config.stop_margin + self.config.standstill_gap, torch.zeros_like(speed))
-        wanted = torch.minimum(torch.minimum(free, follow), stop)
+        gap, leader_speed = self._leaders(scene, path, line)
+        follow = self._idm(speed.view(-1, 1, 1), gap, leader_speed).amin(1)  # [B, 3]
+        closing = (speed.unsqueeze(-1) - leader_speed[..., 0]).clamp_min(0)
+        needed = (closing.square() / (2 * (gap[..., 0] - 1.0).clamp_min(0.3))).amax(-1)
+        stop = self._idm(speed, line - c.stop_margin + c.standstill_gap, torch.zeros_like(speed))
+        wanted = torch.minimum(self._free(scene, path), stop)
+        floor = follow.new_tensor([-100.0, -c.firm_braking, -c.wary_braking])
+        wanted = torch.minimum(wanted, torch.maximum(follow, floor).amin(-1))
         soft = -0.6 - 1.6 * speed  # ends a stop gently
-        danger = needed > self.config.firm_braking
+        danger = needed > c.firm_braking
         wanted = torch.where(danger, torch.minimum(wanted, -needed * 1.3), torch.maximum(wanted, soft))
         return wanted, danger
 
@@ -109,7 +112,7 @@ class Expert:
         limit_arc = torch.cat(near, -1)
         curve = (c.lateral_acceleration / path.curvature().clamp_min(1e-4)).sqrt()
         curve_arc = ROUTE_STEP * torch.arange(2, curve.shape[-1] + 2, device=speed.device).expand_as(curve)
-        end = (path.end_arc - 4.0).unsqueeze(-1)
+        end = path.end_arc.unsqueeze(-1)
         arcs = torch.cat((limit_arc, curve_arc, end), -1)
         speeds = torch.cat((limit, curve, torch.zeros_like(end)), -1)
         ahead = (arcs - path.ego_arc.unsqueeze(-1) - 0.3 * speed.unsqueeze(-1)).clamp_min(0)
@@ -120,8 +123,11 @@ class Expert:
         allowed = torch.where(lost, allowed.clamp_max(4.0), allowed)
         return (0.9 * (allowed - speed)).clamp(-3.0, c.max_acceleration)
 
-    def _leaders(self, scene: Scene, path: Corridor) -> tuple[Tensor, Tensor]:
-        """Gaps [B, N] to agents that are or come into the way ahead, and their speeds along it [B, N]; FREE for others."""
+    def _leaders(self, scene: Scene, path: Corridor, line: Tensor) -> tuple[Tensor, Tensor]:
+        """Gaps [B, N, 3] to agents in the way ahead now, within SOON and later, and their speeds along it; FREE for others.
+
+        Predicted ones count only before the line [B] at which the ego stops anyway.
+        """
         c = self.config
         times = self._times.to(path.points.device)
         others = obstacles(path, scene.agents, times)
@@ -133,10 +139,13 @@ class Expert:
         meets = (gap < eager.unsqueeze(1) + 2.0) & (ahead + others.half_length + half_length > steady.unsqueeze(1) - 1.0)
         meets[..., 0] = True
         inside = aside & meets & (ahead > 0) & scene.agents.valid.unsqueeze(-1)
-        inside[..., 1:] &= ~aside[..., :1] | (ahead[..., :1] <= 0)  # an agent already in the way is followed where it is
+        # an agent already in the way is followed where it is, one behind is its own affair
+        inside[..., 1:] &= ~aside[..., :1] & (ahead[..., :1] > -2.0) & (gap[..., 1:] < line.view(-1, 1, 1))
         gap = torch.where(inside, gap.clamp_min(0.1), torch.full_like(gap, FREE))
-        nearest, index = gap.min(-1, keepdim=True)
-        return nearest.squeeze(-1), others.speed.gather(-1, index).squeeze(-1).clamp_min(0)
+        soon = int((times <= SOON).sum())
+        early, late = gap[..., 1:soon].argmin(-1, keepdim=True) + 1, gap[..., soon:].argmin(-1, keepdim=True) + soon
+        index = torch.cat((torch.zeros_like(early), early, late), -1)
+        return gap.gather(-1, index), others.speed.gather(-1, index).clamp_min(0)
 
     def _stop_line(self, scene: Scene, path: Corridor) -> Tensor:
         """Distance [B] from the front bumper to the nearest stop line to stop at; FREE where there is none."""
@@ -157,7 +166,7 @@ def pursue(ego: Ego, profile: VehicleProfile, path: Corridor) -> Tensor:
 
     The circle about the rear axle's line that leads the centre through the look-ahead point gives the curvature.
     """
-    distance = (0.55 * ego.speed).clamp(3.6, 16.0)
+    distance = (0.45 * ego.speed).clamp(3.2, 16.0)
     target = to_frame(path.point_at(path.ego_arc + distance), ego.position, ego.heading)
     return steer_to(target, ego, profile)
 
