@@ -110,13 +110,12 @@ def project_polyline(points: Tensor, polyline: Tensor) -> tuple[Tensor, Tensor, 
     share = ((to_x * along_x + to_y * along_y) / square.clamp_min(1e-9)).clamp(0, 1)
     distance = torch.hypot(to_x - share * along_x, to_y - share * along_y)
     segment = distance.masked_fill(square <= 1e-12, torch.inf).argmin(-1, keepdim=True)
-    pick = lambda values: values.expand_as(distance).gather(-1, segment).squeeze(-1)
     length = square.sqrt()
-    arc = pick(torch.cumsum(length, -1) - length + share * length)
-    along_x, along_y = pick(along_x), pick(along_y)
-    cross = along_x * pick(to_y) - along_y * pick(to_x)
-    distance = pick(distance)
-    return arc, torch.where(cross >= 0, distance, -distance), torch.atan2(along_y, along_x)
+    arc = torch.cumsum(length, -1) - length + share * length
+    lateral = torch.copysign(distance, along_x * to_y - along_y * to_x)
+    heading = torch.atan2(along_y, along_x).expand_as(distance)
+    arc, lateral, heading = (values.gather(-1, segment).squeeze(-1) for values in (arc, lateral, heading))
+    return arc, lateral, heading
 
 
 def polyline_lengths(polyline: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from .lane_facts import ego_corners, road_position
 STOPPED_SPEED = 0.05  # m/s, at or below which an ego or an agent counts as stopped in a collision
 TTC_STOPPED_SPEED = 0.005  # m/s, below which time to collision is skipped
 TTC_STEP = 0.3  # s between the projections
+TTC_HORIZON = 0.9  # s
 AHEAD_ANGLE = math.radians(30.0)  # seen from the ego's rear axle
 BEHIND_ANGLE = math.radians(150.0)
 BUMPER_DEPTH = 0.02  # m, the front bumper as a box
@@ -30,6 +31,7 @@ class AgentRelations(Batched):
     overlap: Tensor  # the boxes overlap
     front: Tensor  # its box overlaps the ego's front bumper
     behind: Tensor  # its centre is more than 150 degrees off the ego's heading, seen from the rear axle
+    imminent: Tensor  # the ego is about to hit it, see `relations_within`
 
 
 def agent_corners(track: Track) -> Tensor:
@@ -38,54 +40,59 @@ def agent_corners(track: Track) -> Tensor:
     return box_corners(agents.position, agents.heading, agents.length, agents.width)
 
 
-def bearing(track: Track, centres: Tensor) -> Tensor:
-    """Angle [B, T, ...] in [0, pi] between the ego's heading and points [B, T, ..., 2], seen from its rear axle."""
-    ego = track.ego
-    forward = torch.stack((torch.cos(ego.heading), torch.sin(ego.heading)), -1)
-    axle = ego.position - track.profile.rear_axle.view(-1, 1, 1) * forward
-    shape = (*axle.shape[:2], *([1] * (centres.ndim - 3)), 2)
-    vector, forward = centres - axle.view(shape), forward.view(shape)
-    along = (vector * forward).sum(-1)
-    across = vector[..., 0] * forward[..., 1] - vector[..., 1] * forward[..., 0]
-    return torch.atan2(across.abs(), along)
-
-
-def agent_relations(track: Track) -> AgentRelations:
-    """Overlaps and sides of all agents."""
-    ego = track.derived(ego_corners)
-    left, right = ego[:, :, 0], ego[:, :, 3]
-    back = (ego[:, :, 1] - left) * (BUMPER_DEPTH / track.profile.length.view(-1, 1, 1))
-    bumper = torch.stack((left, left + back, right + back, right), 2)
-    boxes = torch.stack((ego, bumper), 2).unsqueeze(3)  # [B, T, 2, 1, 4, 2]
-    hits = boxes_overlap(boxes, track.derived(agent_corners).unsqueeze(2)) & track.agents.valid.unsqueeze(2)
-    behind = (bearing(track, track.agents.position) > BEHIND_ANGLE) & track.agents.valid
-    return AgentRelations(overlap=hits[:, :, 0], front=hits[:, :, 1], behind=behind)
-
-
 @lru_cache(maxsize=32)
-def imminent_collision(horizon_s: float) -> Callable[[Track], Tensor]:
-    """The fact whether the ego is about to hit someone within a horizon, all at constant velocity: bool [B, T, N].
+def relations_within(horizon_s: float) -> Callable[[Track], AgentRelations]:
+    """The fact how the agents stand to the ego, now and within a horizon in s, over which all keep their velocity.
 
+    A hit is imminent where, at 0, 0.3, 0.6 ... s ahead, the boxes overlap and the agent is then ahead of the ego (within 30 degrees of
+    its heading, from the rear axle), or not behind while the ego is in several lanes, in a junction or off the drivable area.
     Source: NAVSIM pdm_scorer.py, `_calculate_ttc`; there the others follow their recorded future, which a causal rule cannot know.
     """
     steps = math.floor(horizon_s / TTC_STEP + 1e-6) + 1
 
-    def imminent(track: Track) -> Tensor:
+    def relations(track: Track) -> AgentRelations:
         ego, agents, place = track.ego, track.agents, track.derived(road_position)
-        later = TTC_STEP * torch.arange(steps, device=ego.state.device).view(1, 1, -1, 1)
-        ego_move = _velocity(ego.speed, ego.heading)[:, :, None, None] * later.unsqueeze(-1)  # [B, T, K, 1, 2]
-        agent_move = _velocity(agents.speed, agents.heading).unsqueeze(2) * later.unsqueeze(-1)  # [B, T, K, N, 2]
-        ego_boxes = track.derived(ego_corners)[:, :, None, None] + ego_move.unsqueeze(-2)
-        agent_boxes = track.derived(agent_corners).unsqueeze(2) + agent_move.unsqueeze(-2)
-        hit = boxes_overlap(ego_boxes, agent_boxes)
-        angle = bearing(track, agents.position.unsqueeze(2) + agent_move)
+        later = TTC_STEP * torch.arange(steps + 1, device=ego.state.device)
+        later[steps] = 0.0  # the last one is for the bumper, now
+        later = later.view(1, 1, -1, 1, 1)
+        forward = _direction(ego.heading)
+        ego_move = (ego.speed.unsqueeze(-1) * forward)[:, :, None, None] * later  # [B, T, K, 1, 2]
+        agent_move = (agents.speed.unsqueeze(-1) * _direction(agents.heading)).unsqueeze(2) * later  # [B, T, K, N, 2]
+        box = track.derived(ego_corners)
+        shapes = torch.stack((box,) * steps + (_bumper(track, box),), 2).unsqueeze(3)  # [B, T, K, 1, 4, 2]
+        others = track.derived(agent_corners).unsqueeze(2) + agent_move.unsqueeze(-2)
+        hit = boxes_overlap(shapes + ego_move.unsqueeze(-2), others) & agents.valid.unsqueeze(2)
+
+        axle = ego.position - track.profile.rear_axle.view(-1, 1, 1) * forward
+        angle = bearing(axle, forward, agents.position.unsqueeze(2) + agent_move)  # [B, T, K, N]
+        behind = angle > BEHIND_ANGLE
         exposed = place.multiple_lanes | ~place.corners_on_road | place.in_junction
-        counts = (angle < AHEAD_ANGLE) | (exposed[:, :, None, None] & (angle <= BEHIND_ANGLE))
+        counts = (angle < AHEAD_ANGLE) | (exposed[:, :, None, None] & ~behind)
         moving = (ego.speed >= TTC_STOPPED_SPEED).unsqueeze(-1)
-        return (hit & counts).any(2) & agents.valid & moving
+        imminent = (hit & counts)[:, :, :steps].any(2) & moving
+        return AgentRelations(hit[:, :, 0], hit[:, :, steps], behind[:, :, 0] & agents.valid, imminent)
 
-    return imminent
+    return relations
 
 
-def _velocity(speed: Tensor, heading: Tensor) -> Tensor:
-    return speed.unsqueeze(-1) * torch.stack((torch.cos(heading), torch.sin(heading)), -1)
+agent_relations = relations_within(TTC_HORIZON)
+
+
+def bearing(origin: Tensor, forward: Tensor, points: Tensor) -> Tensor:
+    """Angle [B, T, K, N] in [0, pi] between directions [B, T, 2] and points [B, T, K, N, 2], seen from origins [B, T, 2]."""
+    x, y = (points - origin[:, :, None, None]).unbind(-1)
+    forward_x, forward_y = forward[:, :, None, None].unbind(-1)
+    return torch.atan2((x * forward_y - y * forward_x).abs(), x * forward_x + y * forward_y)
+
+
+def _bumper(track: Track, box: Tensor) -> Tensor:
+    """The ego's front bumper as a thin box [B, T, 4, 2]."""
+    inwards = (box[:, :, 1:3] - box[:, :, 0:4:3]) * (BUMPER_DEPTH / track.profile.length.view(-1, 1, 1, 1))
+    left_right = box[:, :, 0:4:3]
+    left_back, right_back = (left_right + inwards).unbind(2)
+    left, right = left_right.unbind(2)
+    return torch.stack((left, left_back, right_back, right), 2)
+
+
+def _direction(heading: Tensor) -> Tensor:
+    return torch.stack((torch.cos(heading), torch.sin(heading)), -1)

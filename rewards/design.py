@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..scenario import nearest
 from ..scene import Track
 from .design_file import Section, read_sections
-from .rule import Rule, check_type, find_rule
+from .rule import Rule, check_type, evaluate_rules, find_rule
 
 _SECTIONS = {
     "terms": {"weight": float},
@@ -77,48 +77,48 @@ class Design:
         Raises:
             RuleError: a rule failed or returned NaN; the message names it and the step.
         """
-        values: dict[str, Tensor] = {}
-        made: dict[tuple[str, str], Tensor] = {}
-        for entry in self.entries():
-            key = (entry.rule.name, repr(sorted(entry.parameters.items())))
-            if key not in made:
-                made[key] = entry.rule(track, **entry.parameters)
-            values[entry.label] = made[key]
-        return values
+        return self._by_label(self._values(track))
 
     def step(self, track: Track) -> StepReward:
         """Reward and termination of the last column of a window of at least WINDOW_STEPS columns (fewer at an episode's start)."""
-        return self._combine({label: value[:, -1] for label, value in self.evaluate(track).items()})
+        return self._combine(self._by_label(self._values(track)[:, :, -1]))
 
     def reward(self, track: Track) -> Tensor:
         """Reward [B, T] of every column of a track, 0 where it is not valid."""
         return torch.where(track.valid, self._combine(self.evaluate(track)).reward, 0.0)
 
+    def _values(self, track: Track) -> Tensor:
+        return evaluate_rules(track, [(entry.rule, entry.parameters) for entry in self.entries()])
+
+    def _by_label(self, values: Tensor) -> dict[str, Tensor]:
+        return {entry.label: value for entry, value in zip(self.entries(), values.unbind(0), strict=True)}
+
     def _combine(self, values: dict[str, Tensor]) -> StepReward:
         example = next(iter(values.values()))
         total = torch.zeros_like(example)
         for entry in self.terms:
-            total = total + entry.weight * values[entry.label]
+            total = total.add(values[entry.label], alpha=entry.weight)
         for entry in self.factors:
-            total = total * (1.0 - entry.strength * (1.0 - values[entry.label]))
+            total = total * (values[entry.label] * entry.strength + (1.0 - entry.strength))
         for entry in self.gates:
             total = total * values[entry.label]
         for entry in self.costs:
             value = values[entry.label]
-            total = total - entry.weight * (value if entry.rule.kind == "cost" else 1.0 - value)
+            total = total.sub(value if entry.rule.kind == "cost" else 1.0 - value, alpha=entry.weight)
         ended_by = {}
         terminated = torch.zeros_like(example, dtype=torch.bool)
         for entry in self.ends:
-            value = values[entry.label]
-            ended = torch.zeros_like(terminated)
-            if entry.below is not None:
-                ended = ended | (value < entry.below)
-            if entry.above is not None:
-                ended = ended | (value > entry.above)
+            ended = self._ended(entry, values[entry.label])
             ended_by[entry.label] = ended
             terminated = terminated | ended
-            total = total + entry.reward * ended
+            total = total.add(ended, alpha=entry.reward)
         return StepReward(self.scale * total, terminated, values, ended_by)
+
+    @staticmethod
+    def _ended(entry: Entry, value: Tensor) -> Tensor:
+        if entry.below is None:
+            return value > entry.above
+        return value < entry.below if entry.above is None else (value < entry.below) | (value > entry.above)
 
 
 def design_names() -> list[str]:

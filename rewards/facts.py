@@ -3,7 +3,7 @@
 The value of a fact in column t depends on column t alone, so that a stepping environment computes only its new column.
 """
 
-from .agent_facts import STOPPED_SPEED, AgentRelations, agent_corners, agent_relations, bearing, imminent_collision
+from .agent_facts import STOPPED_SPEED, AgentRelations, agent_corners, agent_relations, relations_within
 from .lane_facts import RoadPosition, RoutePosition, ego_corners, road_position, route_position
 from .signal_facts import WayAhead, stop_regions_entered, way_ahead
 
@@ -15,9 +15,8 @@ __all__ = [
     "WayAhead",
     "agent_corners",
     "agent_relations",
-    "bearing",
     "ego_corners",
-    "imminent_collision",
+    "relations_within",
     "road_position",
     "route_position",
     "stop_regions_entered",

@@ -32,15 +32,17 @@ def smoothed(values: Tensor, window: int, order: int, derivative: int = 0, step:
         step: s between columns.
         windows: whether `values` are windows.
     """
-    weights = torch.tensor(_last_value_weights(window, order, derivative, step), dtype=values.dtype, device=values.device)
+    weights = _last_value_weights(window, order, derivative, step, values.dtype, values.device)
     return ((values if windows else trailing(values, window)) * weights).sum(-1)
 
 
 @lru_cache(maxsize=64)
-def _last_value_weights(window: int, order: int, derivative: int, step: float) -> tuple[float, ...]:
+def _last_value_weights(window: int, order: int, derivative: int, step: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     position = np.arange(1 - window, 1, dtype=np.float64)
     powers = position[:, None] ** np.arange(order + 1)
-    return tuple(np.linalg.pinv(powers)[derivative] * factorial(derivative) / step**derivative)
+    weights = np.linalg.pinv(powers)[derivative] * factorial(derivative) / step**derivative
+    with torch.inference_mode(False):
+        return torch.tensor(weights, dtype=dtype, device=device)
 
 
 def moved(track: Track) -> Tensor:

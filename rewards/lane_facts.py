@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..batched import Batched
+from ..batched import Batched, BatchedT
 from ..geometry import box_corners, points_in_polygons, project_polyline, wrap_angle
 from ..road import LANE_POINTS, LaneKind
 from ..scene import Track
@@ -63,12 +64,13 @@ def road_position(track: Track) -> RoadPosition:
     return _in_chunks(track, track.road.width.shape[1] * LANE_POINTS, _road_position)
 
 
-def _in_chunks(track: Track, elements_per_column: int, function: Callable[[Track], Batched]) -> Batched:
+def _in_chunks(track: Track, elements_per_column: int, function: Callable[[Track], BatchedT]) -> BatchedT:
     columns = max(1, _CHUNK_ELEMENTS // max(1, elements_per_column * track.ego.state.shape[0]))
     if columns >= track.steps:
         return function(track)
     parts = [function(track.columns(slice(start, start + columns))) for start in range(0, track.steps, columns)]
-    fields = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in parts[0].__dataclass_fields__}
+    names = [field.name for field in dataclasses.fields(parts[0])]  # type: ignore[arg-type]
+    fields = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in names}
     return type(parts[0])(**fields)
 
 
@@ -94,10 +96,12 @@ def _road_position(track: Track) -> RoadPosition:
     road, ego = track.road, track.ego
     index, exists = _candidates(track)
     points = torch.cat((track.derived(ego_corners), ego.position.unsqueeze(2)), 2)  # the centre comes last
-    polyline = road.lane_values(road.centreline, index).unsqueeze(-3)
+    rows = index.clamp_min(0) + road.width.shape[1] * torch.arange(index.shape[0], device=index.device).view(-1, 1, 1)
+    look_up = lambda values: values.flatten(0, 1)[rows]
+    polyline = look_up(road.centreline).unsqueeze(-3)
     _, lateral, heading = project_polyline(points.unsqueeze(2), polyline)
-    half_width = 0.5 * road.lane_values(road.width, index)
-    kind = road.lane_values(road.kind, index)
+    half_width = 0.5 * look_up(road.width)
+    kind = look_up(road.kind)
     inside = (lateral.abs() <= half_width.unsqueeze(-1)) & exists.unsqueeze(-1)  # [B, T, K, 5]
 
     distance = lateral[..., 4].abs().masked_fill(~exists, torch.inf)
@@ -109,13 +113,14 @@ def _road_position(track: Track) -> RoadPosition:
     nearest = distance.masked_fill(~drives, torch.inf)[..., :LANE_CANDIDATES].argmin(-1)
     chosen = torch.where(on_route, best, nearest)
     has_lane = _pick(drives, chosen)
-    limit = torch.where(has_lane, _pick(road.lane_values(road.speed_limit, index), chosen), NO_LANE_LIMIT)
+    lane = torch.where(has_lane, _pick(index, chosen), -1)
+    limit = torch.where(has_lane, road.speed_limit.gather(1, lane.clamp_min(0)), NO_LANE_LIMIT)
 
     in_polygon = _in_junction_polygons(track, points)
     on_road = inside[:, :, :LANE_CANDIDATES].any(2) | in_polygon  # [B, T, 5]
     through = _pick(kind, chosen) == int(LaneKind.JUNCTION)
     return RoadPosition(
-        lane=torch.where(has_lane, _pick(index, chosen), -1),
+        lane=lane,
         offset=torch.where(has_route, route_offset, FAR),
         heading_error=torch.where(has_route, wrap_angle(ego.heading - route_heading), 0.0),
         speed_limit=limit,

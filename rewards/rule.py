@@ -6,8 +6,9 @@ import importlib.metadata
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +22,7 @@ from ..scene import Track
 Kind = Literal["gate", "term", "cost"]
 ENTRY_POINTS = "xpeng_world.rules"
 WINDOW_STEPS = 32  # columns of a running window on which the built-in rules equal those of the whole track
+_ROUNDING = 1e-5  # that a value may be out of its range
 _TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
 
 
@@ -37,7 +39,7 @@ class Parameter:
     default: float | int | bool | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """A rule: call it with a track and parameters to get its values [B, T]."""
 
@@ -57,28 +59,20 @@ class Rule:
         Raises:
             RuleError: the function failed, or its values have the wrong shape or type, are NaN or out of range.
         """
+        return evaluate_rules(track, ((self, parameters),))[0]
+
+    def _unchecked(self, track: Track, parameters: Mapping[str, Any]) -> Tensor:
         try:
             values = self.function(track, **parameters)
         except XPengWorldError:
             raise
         except Exception as error:
             raise RuleError(f"rule '{self.name}' failed at {_last_step(track)}: {type(error).__name__}: {error}") from error
-        expected = tuple(track.valid.shape)
-        if not isinstance(values, Tensor) or tuple(values.shape) != expected or not values.is_floating_point():
+        if not isinstance(values, Tensor) or values.shape != track.valid.shape or not values.is_floating_point():
             got = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            raise RuleError(f"rule '{self.name}' returned {got} at {_last_step(track)}; it must return a float tensor {list(expected)}")
-        values = torch.where(track.valid, values, self.neutral)
-        smallest, largest = torch.aminmax(values)
-        if not (float(smallest) >= self.low - 1e-5 and float(largest) <= self.high + 1e-5):
-            raise RuleError(self._out_of_range(track, values))
+            expected = list(track.valid.shape)
+            raise RuleError(f"rule '{self.name}' returned {got} at {_last_step(track)}; it must return a float tensor {expected}")
         return values
-
-    def _out_of_range(self, track: Track, values: Tensor) -> str:
-        wrong = ~((values >= self.low - 1e-5) & (values <= self.high + 1e-5))
-        row, column = (int(i) for i in wrong.nonzero()[0])
-        value, time = float(values[row, column]), float(track.time[row, column])
-        what = "NaN" if math.isnan(value) else f"{value:.6g}, outside [{self.low:g}, {self.high:g}],"
-        return f"rule '{self.name}' returned {what} at step {column} (t = {time:.1f} s) of batch element {row}"
 
     def check_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The given parameters in the types that the rule declares.
@@ -92,6 +86,35 @@ class Rule:
                 raise ConfigError(f"rule '{self.name}' has no parameter '{name}'; {nearest(name, self.parameters) or 'it has none'}")
             checked[name] = check_type(value, self.parameters[name].type, f"parameter '{name}' of rule '{self.name}'")
         return checked
+
+
+def evaluate_rules(track: Track, calls: Sequence[tuple[Rule, Mapping[str, Any]]]) -> Tensor:
+    """Values [R, B, T] of several rules with their parameters, checked together: each in its range, neutral where not valid.
+
+    Raises:
+        RuleError: as for a call of the rule.
+    """
+    rules = tuple(called for called, _ in calls)
+    low, high, neutral = _limits(rules, track.valid.device)
+    values = torch.where(track.valid, torch.stack([called._unchecked(track, parameters) for called, parameters in calls]), neutral)
+    fine = (values >= low) & (values <= high)
+    if not bool(fine.all()):
+        which, row, column = (int(i) for i in (~fine).nonzero()[0])
+        wrong, value, time = rules[which], float(values[which, row, column]), float(track.time[row, column])
+        what = "NaN" if math.isnan(value) else f"{value:.6g}, outside [{wrong.low:g}, {wrong.high:g}],"
+        raise RuleError(f"rule '{wrong.name}' returned {what} at step {column} (t = {time:.1f} s) of batch element {row}")
+    return values
+
+
+@lru_cache(maxsize=256)
+def _limits(rules: tuple[Rule, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.inference_mode(False):
+        column = lambda numbers: torch.tensor(numbers, device=device).view(-1, 1, 1)
+        return (
+            column([float(r.low) - _ROUNDING for r in rules]),
+            column([float(r.high) + _ROUNDING for r in rules]),
+            column([float(r.neutral) for r in rules]),
+        )
 
 
 def check_type(value: Any, wanted: type, what: str) -> Any:

@@ -34,20 +34,23 @@ class WayAhead(Batched):
     red_gap: Tensor  # m to the stop line of a red light, or of a yellow one it can still stop at
 
 
-def _relevant_signals(track: Track) -> Tensor:
-    """Whether signals [B, T, S] stand on the ego's route and serve traffic that heads its way."""
-    road = track.road
+@dataclass(frozen=True)
+class NearSignals(Batched):
+    """The signals nearest to the ego that stand on its route and serve traffic that heads its way."""
+
+    index: Tensor  # [B, T, K] int64
+    exists: Tensor  # [B, T, K] bool
+
+
+def near_signals(track: Track) -> NearSignals:
+    """Find the SIGNAL_CANDIDATES nearest signals that concern the ego (fewer where the road has fewer)."""
+    road, ego = track.road, track.ego
     on_route = road.lane_values(track.route.lane_mask(road.width.shape[1]), road.signal_lane) & (road.signal_lane >= 0)
-    aligned = wrap_angle(road.signal_head[..., 3].unsqueeze(1) - track.ego.heading.unsqueeze(-1)).abs() < ALIGNED
-    return aligned & on_route.unsqueeze(1)
-
-
-def _nearest_signals(track: Track) -> tuple[Tensor, Tensor]:
-    """Indices [B, T, K] of the nearest relevant signals and whether they exist."""
-    middle = track.road.stop_line.mean(2).unsqueeze(1)
-    gap = (middle - track.ego.position.unsqueeze(2)).norm(dim=-1).masked_fill(~_relevant_signals(track), torch.inf)
+    turned = wrap_angle(road.signal_head[..., 3].unsqueeze(1) - ego.heading.unsqueeze(-1)).abs()
+    concerned = (turned < ALIGNED) & on_route.unsqueeze(1)
+    gap = (road.stop_line.mean(2).unsqueeze(1) - ego.position.unsqueeze(2)).square().sum(-1).masked_fill(~concerned, torch.inf)
     value, index = gap.topk(min(SIGNAL_CANDIDATES, gap.shape[-1]), dim=-1, largest=False)
-    return index, torch.isfinite(value)
+    return NearSignals(index, torch.isfinite(value))
 
 
 def stop_regions_entered(track: Track) -> Tensor:
@@ -58,22 +61,22 @@ def stop_regions_entered(track: Track) -> Tensor:
     if track.signals.shape[-1] == 0:
         return torch.zeros(track.signals.shape, dtype=torch.bool, device=track.signals.device)
     road = track.road
-    index, exists = _nearest_signals(track)
-    line = road.lane_values(road.stop_line, index)  # [B, T, K, 2, 2]
-    heading = road.lane_values(road.signal_head[..., 3], index)
+    near = track.derived(near_signals)
+    line = road.lane_values(road.stop_line, near.index)  # [B, T, K, 2, 2]
+    heading = road.lane_values(road.signal_head[..., 3], near.index)
     across = (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
     forward = torch.stack((torch.cos(heading), torch.sin(heading)), -1)
     depth = torch.full_like(across, STOP_REGION_DEPTH)
     region = box_corners(line.mean(-2) + 0.5 * STOP_REGION_DEPTH * forward, heading, depth, STOP_REGION_SHARE * across)
-    inside = boxes_overlap(track.derived(ego_corners).unsqueeze(2), region) & exists
-    return torch.zeros_like(track.signals, dtype=torch.bool).scatter(-1, index, inside)
+    inside = boxes_overlap(track.derived(ego_corners).unsqueeze(2), region) & near.exists
+    return torch.zeros_like(track.signals, dtype=torch.bool).scatter(-1, near.index, inside)
 
 
 def way_ahead(track: Track) -> WayAhead:
     """The nearest box and the next red light on the ego's way, which follows the route at the ego's own offset from it."""
     ego, agents = track.ego, track.agents
-    signals, exists = _nearest_signals(track)
-    line = track.road.lane_values(track.road.stop_line, signals)  # [B, T, K, 2, 2]
+    near = track.derived(near_signals)
+    line = track.road.lane_values(track.road.stop_line, near.index)  # [B, T, K, 2, 2]
     points = torch.cat((ego.position.unsqueeze(2), agents.position, line.mean(-2)), 2)
     arc, offset, heading = project_polyline(points, _route_ahead(track).unsqueeze(2))
     gap = arc[..., 1:] - arc[..., :1] - 0.5 * track.profile.length.view(-1, 1, 1)  # from the ego's front
@@ -91,12 +94,12 @@ def way_ahead(track: Track) -> WayAhead:
     along = torch.nn.functional.pad((agents.speed * cos).clamp_min(0).masked_fill(~ahead, 0.0), (0, 1))
     lead_speed = along.gather(-1, lead.unsqueeze(-1)).squeeze(-1)
 
-    state = track.signals.gather(-1, signals)
+    state = track.signals.gather(-1, near.index)
     gap = gap[..., count:]
     stoppable = gap > ego.speed.square().unsqueeze(-1) / (2.0 * YELLOW_BRAKING)
     stops = (state == int(SignalState.RED)) | ((state == int(SignalState.YELLOW)) & stoppable)
     half = 0.5 * (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
-    mine = exists & stops & (aside[..., count:] < half) & (gap > -LINE_PASSED)
+    mine = near.exists & stops & (aside[..., count:] < half) & (gap > -LINE_PASSED)
     red_gap = torch.nn.functional.pad(gap.clamp_min(0).masked_fill(~mine, torch.inf), (0, 1), value=torch.inf).amin(-1)
     return WayAhead(lead_gap, lead_speed, red_gap)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...scene import DT, Track
@@ -21,4 +20,4 @@ def lane_keeping(track: Track, *, offset_m: float = 0.5, duration_s: float = 2.0
     off = (place.offset.abs() > offset_m) & ~place.in_junction & track.valid
     count = run_length(off, skip=place.in_junction)
     needed = max(1, round(duration_s / DT))
-    return torch.where(off & (count >= needed), 0.0, 1.0)
+    return (~(off & (count >= needed))).float()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...road import SignalState
@@ -30,4 +29,4 @@ def red_light(track: Track) -> Tensor:
     enters[:, 0] = False
     enters[:, 1:] &= ~inside[:, :-1]
     wrong = (enters & (track.signals == int(SignalState.RED))).any(-1)
-    return torch.where(wrong, 0.0, 1.0)
+    return (~wrong).float()

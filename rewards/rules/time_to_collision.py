@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...scene import Track
-from ..facts import imminent_collision
+from ..facts import relations_within
 from ..rule import rule
 
 
@@ -19,4 +18,4 @@ def time_to_collision(track: Track, *, horizon_s: float = 0.9) -> Tensor:
     reference takes the others' recorded future, which a running episode cannot know, and forgives an agent after a conflict
     that did not count; here each step stands for itself.
     """
-    return torch.where(track.derived(imminent_collision(horizon_s)).any(-1), 0.0, 1.0)
+    return (~track.derived(relations_within(horizon_s)).imminent.any(-1)).float()
