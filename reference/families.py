@@ -12,6 +12,7 @@ Points = NDArray[np.float64]  # [P, 2] m
 
 CITY_SPEED = 13.89
 RAMP_SPEED = 20.0
+RAMP_LENGTH = 220.0  # m
 MEDIAN = 8.0  # m between the inner edges of a motorway's carriageways
 MERGE_LENGTH = 240.0  # m of an acceleration or deceleration lane
 
@@ -102,8 +103,8 @@ def motorway(rng: np.random.Generator, side: int) -> Plan:
     plan = Plan()
     for name, line in (("east", centre), ("west", centre[::-1])):
         inner = _parallel(line, -side * MEDIAN / 2)
-        exits = [rng.uniform(750, 950), rng.uniform(2250, 2450)]
-        entries = [rng.uniform(1150, 1400), rng.uniform(2600, 2700)]
+        exits = [rng.uniform(700, 800), rng.uniform(2150, 2250)]
+        entries = [rng.uniform(1260, 1400), rng.uniform(2710, 2800)]
         _carriageway(plan, name, inner, exits, entries, speed, side)
     return plan.turned(rng.uniform(0, 2 * math.pi))
 
@@ -140,9 +141,9 @@ def _carriageway(plan: Plan, name: str, inner: Points, exits: list[float], entri
 
 def _ramp(plan: Plan, name: str, inner: Points, at: float, index: int, direction: int, side: int) -> None:
     """A ramp that leaves (direction 1) or joins (-1) the carriageway at a station, swinging away from it."""
-    along = np.linspace(0, 320, 41)
+    along = np.linspace(0, RAMP_LENGTH, 31)
     stations = at + direction * along
-    away = 3 * 3.6 + 42 * np.clip(along / 320, 0, 1) ** 1.7
+    away = 3 * 3.6 + 42 * (along / RAMP_LENGTH) ** 1.7
     reach = np.clip(stations, 0, float(_lengths(inner)[-1]))
     base, normal = _sample(inner, reach)
     shape = base - side * normal * away[:, None]

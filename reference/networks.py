@@ -16,14 +16,14 @@ from ..errors import ConfigError, SimulatorError
 from ..scenario import FAMILIES, nearest
 from .families import FAMILY_PLANS, Plan
 
-NETWORK_VERSION = 2  # raised whenever a plan or an option below changes, so that caches are not mixed
+NETWORK_VERSION = 3  # raised whenever a plan or an option below changes, so that caches are not mixed
 TRAFFIC_SIDES = {"right": 1, "left": -1}
 
 _OPTIONS = (
     "--no-turnarounds", "true", "--tls.default-type", "static", "--tls.layout", "incoming", "--tls.green.time", "12",
     "--tls.yellow.time", "3", "--tls.allred.time", "1", "--tls.left-green.time", "0", "--default.junctions.radius", "5",
-    "--junctions.corner-detail", "6", "--junctions.internal-link-detail", "10", "--offset.disable-normalization", "true", "--geometry.max-angle", "0",
-    "--no-warnings", "true", "--xml-validation", "never", "--precision", "3",
+    "--junctions.corner-detail", "6", "--junctions.internal-link-detail", "10", "--offset.disable-normalization", "true",
+    "--geometry.max-angle", "0", "--no-warnings", "true", "--xml-validation", "never", "--precision", "3",
 )  # fmt: skip
 
 

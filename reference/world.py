@@ -27,7 +27,11 @@ from .roadmap import LaneIndex, read_road_map
 from .scenery import furnish
 from .start import clear_way, draw_start
 
-WARM_UP = (30.0, 60.0)  # s, drawn per episode, so that signals and queues differ
+WARM_UP = {
+    "city": (20.0, 60.0),
+    "motorway": (8.0, 20.0),
+    "country": (10.0, 25.0),
+}  # s, drawn per episode, so that signals and queues differ
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class ReferenceWorld:
         road, index, walker = _furnished(scenario.family, scenario.network_seed, self.traffic_side)
         network = build_network(scenario.family, scenario.network_seed, self.traffic_side)
         rng = np.random.default_rng([scenario.seed, 17])
-        warm_up = round(float(rng.uniform(*WARM_UP)) / DT) * DT
+        warm_up = round(float(rng.uniform(*WARM_UP[scenario.family])) / DT) * DT
         routes, types = traffic_xml(walker, scenario.family, scenario.density, scenario.seed)
         self._engine.live = None
         self._engine.load(network, routes, types, scenario.seed, warm_up)
