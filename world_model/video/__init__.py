@@ -1,0 +1,1 @@
+"""The video model: layout, warp, denoiser, sampler, tokenizer and their training."""

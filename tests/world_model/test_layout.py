@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from xpeng_world.camera import CAMERA
+from xpeng_world.scene import AgentKind, Ego
+from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
+from xpeng_world.world_model.video.mesh import triangulate
+from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
+
+_spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
+roads = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(roads)
+
+
+@pytest.fixture(scope="module")
+def rasterise() -> LayoutRasteriser:
+    return LayoutRasteriser()
+
+
+def pixel(x: float, y: float, z: float) -> tuple[float, float]:
+    """Column and row of a point given ahead, to the left of and above the ego, by the pinhole's definition."""
+    x, z = x - CAMERA.forward, z - CAMERA.above_ground
+    cos, sin = math.cos(CAMERA.pitch), math.sin(CAMERA.pitch)
+    depth = x * cos + z * sin
+    return CAMERA.width / 2 - CAMERA.focal * y / depth, CAMERA.height / 2 + CAMERA.focal * (x * sin - z * cos) / depth
+
+
+def test_a_car_ahead_covers_the_pixels_its_box_projects_to(rasterise) -> None:
+    scene = roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[roads.agent_row(AgentKind.CAR, 35.0, -1.75)])
+    agent = rasterise(scene).channels[0, [CHANNEL[n] for n in ("body", "cabin", "rear_lamp", "wheel")]].float().sum(0) / 255
+    rows, columns = torch.nonzero(agent > 0.5, as_tuple=True)
+    rear = 15.0 - 4.6 / 2
+    left, bottom = pixel(rear, 1.85 / 2, 0.14 * 1.5)
+    right, top = pixel(rear, -1.85 / 2, 0.62 * 1.5)
+    assert abs(columns.min() - left) < 1.5
+    assert abs(columns.max() + 1 - right) < 1.5
+    assert abs(rows.max() + 1 - pixel(rear, 0, 0)[1]) < 1.5
+    assert rows.min() < top < bottom
+
+
+def test_a_nearer_box_hides_a_farther_one_and_depth_is_the_distance_along_the_axis(rasterise) -> None:
+    near = roads.agent_row(AgentKind.BUS, 40.0, -1.75, colour=(1.0, 0.0, 0.0))
+    far = roads.agent_row(AgentKind.CAR, 70.0, -1.75, colour=(0.0, 0.0, 1.0))
+    for order in ([near, far], [far, near]):
+        channels = rasterise(roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=order)).channels[0].float() / 255
+        assert channels[CHANNEL["colour_b"]].max() < 0.05
+        row, column = 34, 64  # the back of the bus
+        inverse = channels[CHANNEL["inverse_depth"], row, column].square() / 2.5
+        assert 1 / inverse == pytest.approx((40 - 20 - 6 - 0.8), rel=0.05)
+
+
+def test_brake_lights_and_signals_show_their_state(rasterise) -> None:
+    for brake in (False, True):
+        row = roads.agent_row(AgentKind.CAR, 12.0, -1.75, brake=brake)
+        channels = rasterise(roads.scene_on(roads.straight_road(), ego=(0.0, -1.75, 0.0), agents=[row])).channels[0].float() / 255
+        lit, dark = channels[CHANNEL["brake_lamp"]].sum(), channels[CHANNEL["rear_lamp"]].sum()
+        assert (lit > 1) == brake
+        assert (dark > 1) != brake
+    scene = roads.scene_on(roads.crossing(), ego=(-25.0, -1.75, 0.0))
+    for state, name in enumerate(("red", "yellow", "green"), start=1):
+        signals = torch.zeros_like(scene.signals)
+        signals[0, 0] = state
+        channels = rasterise(dataclasses.replace(scene, signals=signals)).channels[0].float().sum((1, 2))
+        shown = {n: channels[CHANNEL[n]].item() for n in ("red", "yellow", "green")}
+        assert shown.pop(name) > 100
+        assert sum(shown.values()) == 0
+
+
+def test_the_layout_ignores_where_in_the_world_it_is_and_what_else_is_in_the_batch(rasterise) -> None:
+    scenes = [
+        roads.scene_on(roads.straight_road(scenery=True), ego=(x, -1.75, 0.02), agents=[roads.agent_row(AgentKind.CAR, x + 14, -1.75)])
+        for x in (30.0, 60.0)
+    ]
+    both = rasterise(type(scenes[0]).cat(scenes)).channels
+    for b, scene in enumerate(scenes):
+        assert torch.equal(both[b], rasterise(scene).channels[0])
+
+
+def test_flow_finds_the_same_road_point_in_the_previous_frame(rasterise) -> None:
+    road = roads.straight_road(scenery=True)
+    car = lambda x: [roads.agent_row(AgentKind.CAR, x, -5.25, speed=10.0)]
+    before = roads.scene_on(road, ego=(20.0, -1.75, 0.0), agents=car(35.0))
+    now = roads.scene_on(road, ego=(21.0, -1.7, 0.03), agents=car(36.0))
+    layout = rasterise(now, before)
+    picture = rasterise(before).channels[:, [CHANNEL["road"], CHANNEL["body"], CHANNEL["building"]]].float()
+    moved, seen = warp(picture, layout.flow)
+    true = layout.channels[:, [CHANNEL["road"], CHANNEL["body"], CHANNEL["building"]]].float()
+    copied = (picture - true).abs().mean((0, 2, 3))
+    error = ((moved - true).abs() * seen).mean((0, 2, 3))
+    assert (error < 0.45 * copied).all(), (error, copied)
+
+
+def test_plane_flow_equals_the_layouts_flow_on_bare_ground(rasterise) -> None:
+    road = roads.straight_road()
+    before, now = roads.scene_on(road, ego=(20.0, -1.75, 0.0)), roads.scene_on(road, ego=(21.2, -1.6, 0.04))
+    flow = rasterise(now, before).flow
+    plane = plane_flow(ego_motion(before.ego.state, now.ego.state))
+    assert (flow - plane)[:, :, 36:].abs().max() < 0.02
+
+
+def test_without_motion_the_warp_is_the_identity(rasterise) -> None:
+    scene = roads.scene_on(roads.straight_road(scenery=True), ego=(20.0, -1.75, 0.3))
+    flow = rasterise(scene).flow
+    image = torch.rand(1, 3, CAMERA.height, CAMERA.width)
+    moved, seen = warp(image, flow)
+    assert torch.allclose(moved, image, atol=1e-3)
+    assert seen.min() == 1
+
+
+def test_composite_and_scenery_removal(rasterise) -> None:
+    layout = rasterise(roads.scene_on(roads.straight_road(scenery=True), ego=(20.0, -1.75, 0.0)))
+    picture = composite(layout)
+    assert picture.shape == (1, CAMERA.height, CAMERA.width, 3)
+    assert picture.dtype == torch.uint8
+    bare = without_scenery(layout.channels)
+    assert bare[:, CHANNEL["building"]].max() == 0
+    assert layout.channels[:, CHANNEL["building"]].max() == 255
+    assert torch.equal(bare[:, CHANNEL["road"], -8:], layout.channels[:, CHANNEL["road"], -8:])
+    assert layout.channels.shape[1] == len(CHANNELS)
+
+
+def test_ears_are_clipped_to_the_polygons_area() -> None:
+    import numpy as np
+
+    concave = np.asarray([(0, 0), (4, 0), (4, 4), (2, 1), (0, 4)], np.float32)
+    for polygon in (concave, concave[::-1]):
+        triangles = triangulate(polygon)
+        area = 0.0
+        for a, b, c in triangles:
+            p, q, r = polygon[a], polygon[b], polygon[c]
+            area += abs((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])) / 2
+        assert len(triangles) == 3
+        assert area == pytest.approx(10.0)  # the square of 16 less the notch of 4 * 3 / 2
+
+
+def test_ego_motion_is_the_previous_pose_seen_from_now() -> None:
+    before = Ego(torch.tensor([[0.0, 0, 0, 0, 0, 0, 0]]))
+    now = Ego(torch.tensor([[2.0, 1.0, math.pi / 2, 0, 0, 0, 0]]))
+    assert torch.allclose(ego_motion(before.state, now.state), torch.tensor([[-1.0, 2.0, -math.pi / 2]]), atol=1e-6)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from xpeng_world.data.clip import Clip
+from xpeng_world.errors import CheckpointError, ConfigError
+from xpeng_world.scene import AgentKind, Scene, Track
+from xpeng_world.vehicles import bicycle_step
+from xpeng_world.world_model.video.denoiser import SIZES
+from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model, untrained
+from xpeng_world.world_model.video.layout import LayoutRasteriser, composite
+from xpeng_world.world_model.video.pipeline import episode_noise
+from xpeng_world.world_model.video.store import build_store
+from xpeng_world.world_model.video.train import TrainWorldConfig, WorldTrainer, mirror
+
+_spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
+roads = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(roads)
+
+TINY = dataclasses.asdict(SIZES["tiny"])
+
+
+def drive(steps: int, speed: float = 9.0) -> list[Scene]:
+    road = roads.straight_road(scenery=True)
+    scene = roads.scene_on(road, ego=(20.0, -1.75, 0.0), speed=speed, agents=[roads.agent_row(AgentKind.CAR, 38.0, -1.75, speed=6.0)])
+    scenes = [scene]
+    for _ in range(steps - 1):
+        ego = bicycle_step(scene.ego, torch.tensor([[0.1, 0.0]]), scene.profile, 0.1)
+        scene = dataclasses.replace(scene, ego=ego, time=scene.time + 0.1)
+        scenes.append(scene)
+    return scenes
+
+
+def painted_clip(steps: int = 14, with_track: bool = True) -> Clip:
+    """A clip whose pictures are the flat composite of its layout: something a few steps of training can learn."""
+    scenes, rasterise = drive(steps), LayoutRasteriser()
+    frames = torch.cat([composite(rasterise(scene)) for scene in scenes])
+    actions = torch.tensor([[0.1, 0.0]]).repeat(steps, 1)
+    actions[-1] = 0
+    provenance = {"source": "reference", "split": "train", "family": "city", "network_seed": 0}
+    return Clip(frames, actions, Track.of(scenes) if with_track else None, provenance)
+
+
+@pytest.fixture(scope="module")
+def generator() -> FrameGenerator:
+    torch.manual_seed(0)
+    generator = untrained(TINY)
+    for parameter in generator.pipeline.denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    return generator
+
+
+def test_a_frame_depends_on_its_own_episode_alone(generator: FrameGenerator) -> None:
+    before, now = (Scene.cat([a, b]) for a, b in zip(drive(2), drive(2, speed=4.0), strict=True))
+    seed, step = torch.tensor([3, 8]), torch.tensor([1, 1])
+    frame = generator.first(before, seed)
+    both = generator.next(before, now, frame, torch.zeros(2, 2), seed, step)
+    for b in range(2):
+        alone = generator.next(before[b], now[b], frame[b : b + 1], torch.zeros(1, 2), seed[b : b + 1], step[b : b + 1])
+        assert (both[b].int() - alone[0].int()).abs().max() <= 1
+    other = generator.next(before, now, frame, torch.zeros(2, 2), seed + 1, step)
+    assert not torch.equal(other, both)
+
+
+@pytest.mark.parametrize("level", ["full", "no_scenery", "none"])
+def test_more_steps_and_less_layout_still_paint_frames(generator: FrameGenerator, level: str) -> None:
+    scenes = drive(2)
+    painter = FrameGenerator(generator.pipeline, steps=3, layout=level)
+    frame = painter.first(scenes[0], torch.tensor([1]))
+    after = painter.next(scenes[0], scenes[1], frame, torch.zeros(1, 2), torch.tensor([1]), torch.tensor([1]))
+    assert after.shape == (1, 64, 128, 3)
+    assert after.dtype == torch.uint8
+
+
+def test_unknown_level_and_zero_steps_are_refused(generator: FrameGenerator) -> None:
+    with pytest.raises(ConfigError, match="layout level"):
+        FrameGenerator(generator.pipeline, layout="half")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="at least 1"):
+        FrameGenerator(generator.pipeline, steps=0)
+
+
+def test_noise_is_the_episodes_own() -> None:
+    both = episode_noise([1, 2], [5, 6], (3, 4, 4))
+    assert torch.equal(both[1:], episode_noise([2], [6], (3, 4, 4)))
+    assert not torch.equal(both[0], both[1])
+
+
+def test_frames_survive_the_models_range() -> None:
+    frame = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
+    assert torch.equal(to_frame(to_model(frame)), frame)
+
+
+def test_saved_weights_paint_the_same_and_damaged_ones_are_refused(generator: FrameGenerator, tmp_path: Path) -> None:
+    generator.save(tmp_path / "world")
+    loaded = FrameGenerator.load(tmp_path / "world")
+    scene, seed = drive(1)[0], torch.tensor([4])
+    assert torch.equal(loaded.first(scene, seed), generator.first(scene, seed))
+    with pytest.raises(CheckpointError, match="no world model"):
+        FrameGenerator.load(tmp_path / "nothing")
+    meta = tmp_path / "world" / "world.json"
+    meta.write_text(meta.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(CheckpointError, match="format 99"):
+        FrameGenerator.load(tmp_path / "world")
+
+
+def test_mirrored_windows_are_windows_of_the_mirrored_drive(tmp_path: Path) -> None:
+    store = build_store([painted_clip(6)], tmp_path / "store")
+    samples = store.samples(store.windows(2)[0][:2], 2)
+    again = mirror(mirror(samples))
+    for field in ("frames", "layout", "flow", "actions", "ego", "motion"):
+        assert torch.equal(getattr(again, field), getattr(samples, field))
+    assert torch.equal(mirror(samples).actions[..., 0], -samples.actions[..., 0])
+
+
+def config(out: Path, **changes: object) -> TrainWorldConfig:
+    base = {"out": str(out), "size": "tiny", "samples": 400, "batch_size": 4, "warmup": 2, "threads": 1, "precision": "float32"}
+    return TrainWorldConfig(**{**base, "strip_steps": 10**6, "rollout_steps": 2, **changes})  # type: ignore[arg-type]
+
+
+def test_training_lowers_the_error_on_clips_with_and_without_a_scene(tmp_path: Path) -> None:
+    store = build_store([painted_clip(), painted_clip(with_track=False)], tmp_path / "store")
+    trainer = WorldTrainer(config(tmp_path / "run", samples=10**6, learning_rate=3e-3), store)
+    losses = [trainer.train_step()[0] for _ in range(40)]
+    assert sum(losses[-8:]) < 0.7 * sum(losses[:4]) * 2
+
+
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
+    store = build_store([painted_clip()], tmp_path / "store")
+    whole = WorldTrainer(config(tmp_path / "whole", samples=48), store)
+    whole.run()
+    first = WorldTrainer(config(tmp_path / "parts", samples=48), store)
+    for _ in range(5):
+        first.train_step()
+    first.save()
+    WorldTrainer(config(tmp_path / "parts", samples=48), store).run()
+    for folder in ("state/state.safetensors", "weights/denoiser/diffusion_pytorch_model.safetensors"):
+        a, b = (load_file(tmp_path / run / folder) for run in ("whole", "parts"))
+        assert all(torch.equal(a[name], b[name]) for name in a), folder
+    assert not list((tmp_path / "parts").glob("*.partial"))
+    with pytest.raises(CheckpointError, match="seed"):
+        WorldTrainer(config(tmp_path / "parts", seed=1), store).run()
+    (tmp_path / "parts" / "state" / "state.safetensors").write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        WorldTrainer(config(tmp_path / "parts"), store).run()
+
+
+def test_unknown_size_names_the_nearest(tmp_path: Path) -> None:
+    store = build_store([painted_clip(4)], tmp_path / "store")
+    with pytest.raises(ConfigError, match="did you mean 'small'"):
+        WorldTrainer(config(tmp_path, size="smal"), store)

@@ -1,0 +1,98 @@
+"""What training does to the denoiser's inputs, so that it neither trusts its past nor needs all of the layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .denoiser import UNKNOWN_APPEARANCE, Condition
+from .generator import numbers_of
+from .layout import without_scenery
+from .warp import plane_flow, warp
+
+
+@dataclass
+class CorruptionConfig:
+    """Probabilities, per sample."""
+
+    drop_context: float = 0.2  # no previous frame at all
+    noise_context: float = 0.6  # noise on the previous frame
+    blur_context: float = 0.25
+    max_context_noise: float = 0.6  # standard deviation in the range [-1, 1]
+    drop_scenery: float = 0.12
+    drop_layout: float = 0.08
+    drop_appearance: float = 0.1
+    drop_actions: float = 0.05
+
+
+def corrupted_condition(
+    before: Tensor,
+    layout: Tensor,
+    flow: Tensor,
+    actions: Tensor,
+    ego: Tensor,
+    motion: Tensor,
+    appearance: Tensor,
+    has_scene: Tensor,
+    config: CorruptionConfig,
+    generator: torch.Generator,
+    level: Tensor,
+    column: int = 0,
+) -> Condition:
+    """The condition of B samples with parts of it dropped or damaged.
+
+    Args:
+        before: previous frames [B, 3, H, W] in [-1, 1].
+        layout: [B, C, H, W] uint8.
+        flow: [B, 2, H, W] pixels.
+        actions: [B, 2].
+        ego: [B, 7].
+        motion: [B, 3], see `warp.ego_motion`.
+        appearance: [B].
+        has_scene: [B] bool.
+        config: how often.
+        generator: the source of every draw (on the CPU).
+        level: [B] in {0: full layout, 1: without scenery, 2: none}, see `draw_levels`.
+        column: of the camera's picture at which a crop begins.
+    """
+    batch, device = before.shape[0], before.device
+    draw = lambda: torch.rand(batch, generator=generator).to(device)
+    channels = layout.float() / 255
+    bare, none = (level == 1) & has_scene, (level == 2) & has_scene
+    if bool((bare | none).any()):
+        empty = plane_flow(motion.cpu()).to(device)[..., column : column + before.shape[-1]]
+        empty[:, 0] -= column
+        kept = without_scenery(channels)
+        hidden = (kept != channels).any(1, keepdim=True)
+        flow = torch.where(none.view(-1, 1, 1, 1) | (hidden & bare.view(-1, 1, 1, 1)), empty, flow)
+        channels = torch.where(bare.view(-1, 1, 1, 1), kept, channels) * (~none).view(-1, 1, 1, 1)
+    context_noise = torch.where(draw() < config.noise_context, config.max_context_noise * draw().square(), torch.zeros_like(draw()))
+    noise = torch.randn(before.shape, generator=generator).to(device)
+    soft = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(before, 2), scale_factor=2, mode="bilinear")
+    before = torch.where((draw() < config.blur_context).view(-1, 1, 1, 1), soft, before)
+    before = before + noise * context_noise.view(-1, 1, 1, 1)
+    warped, seen = warp(before, flow)
+    seen = seen * (draw() >= config.drop_context).view(-1, 1, 1, 1)
+    numbers = numbers_of(actions, ego, has_scene & ~none)
+    known = has_scene.float().unsqueeze(-1)
+    mask = torch.ones_like(numbers)
+    mask[:, 2:5] = known
+    mask[:, 6:7] = known
+    unknown_actions = (draw() < config.drop_actions).float().unsqueeze(-1)
+    mask[:, [0, 1, 5]] = 1 - unknown_actions
+    return Condition(
+        warped=warped * seen,
+        seen=seen,
+        layout=channels,
+        numbers=numbers * mask,
+        appearance=torch.where(draw() < config.drop_appearance, torch.full_like(appearance, UNKNOWN_APPEARANCE), appearance),
+        context_noise=context_noise,
+    )
+
+
+def draw_levels(batch: int, config: CorruptionConfig, generator: torch.Generator) -> Tensor:
+    """Layout level [B] of a window: 0 full, 1 without scenery, 2 none."""
+    value = torch.rand(batch, generator=generator)
+    return (value < config.drop_scenery + config.drop_layout).long() + (value < config.drop_layout).long()

@@ -1,0 +1,156 @@
+"""The denoiser: a pixel-space U-Net that predicts the clean frame from a noisy one, the layout and the warped previous frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from ...scene import Appearance
+from .layout import CHANNELS
+
+NUMBERS = ("steering", "pedal", "speed", "acceleration", "yaw_rate", "action_known", "ego_known", "layout_known")
+UNKNOWN_APPEARANCE = len(Appearance)
+
+
+@dataclass
+class DenoiserConfig:
+    """Size of a denoiser."""
+
+    widths: list[int] = field(default_factory=lambda: [32, 64, 128])  # channels at 1/2, 1/4, 1/8 of the resolution
+    depths: list[int] = field(default_factory=lambda: [2, 2, 3])  # blocks at each of them, on the way down and up
+    condition_width: int = 128
+    layout_channels: int = len(CHANNELS)
+
+
+@dataclass
+class Condition:
+    """What the denoiser is told besides the noisy frame; images in [-1, 1], layout in [0, 1]."""
+
+    warped: Tensor  # [B, 3, H, W] previous frame, warped; zeros where there is none
+    seen: Tensor  # [B, 1, H, W] 1 where the warped frame has content
+    layout: Tensor  # [B, C, H, W]
+    numbers: Tensor  # [B, len(NUMBERS)] scaled to about [-1, 1]
+    appearance: Tensor  # [B] Appearance or UNKNOWN_APPEARANCE
+    context_noise: Tensor  # [B] in [0, 1], how corrupted the warped frame is
+
+
+class Modulation(nn.Module):
+    """Scale and shift of channels from the condition vector; starts as the identity."""
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Modulate x [B, channels, h, w] by condition [B, condition]."""
+        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """Residual block: normalise, modulate, convolve twice."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(max(1, channels // 16), channels)
+        self.modulation = Modulation(condition, channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Map [B, channels, h, w] to the same shape."""
+        y = self.modulation(self.norm(x), condition)
+        return x + self.second(nn.functional.silu(self.first(nn.functional.silu(y))))
+
+
+class FrameDenoiser(ModelMixin, ConfigMixin):
+    """Predicts x0 [B, 3, H, W] in [-1, 1] from x_t at noise level t; H and W must be multiples of 8.
+
+    The prediction is painted by the network and blended, pixel by pixel, with the warped previous frame where that was in view.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        widths: list[int] | None = None,
+        depths: list[int] | None = None,
+        condition_width: int = 128,
+        layout_channels: int = len(CHANNELS),
+    ) -> None:
+        super().__init__()
+        widths = widths or DenoiserConfig().widths
+        depths = depths or DenoiserConfig().depths
+        self.embed_numbers = nn.Linear(len(NUMBERS) + 2 * 8, condition_width)
+        self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
+        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
+        inputs = 3 + 3 + 1 + layout_channels
+        self.stem = nn.Conv2d(4 * inputs, widths[0], 1)
+        self.down_blocks = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        self.up_blocks = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            self.down_blocks.append(nn.ModuleList(Block(width, condition_width) for _ in range(depth)))
+            if i + 1 < len(widths):
+                self.downs.append(nn.Conv2d(width, widths[i + 1], 2, stride=2))
+        for i in reversed(range(len(widths) - 1)):
+            self.ups.append(nn.Conv2d(widths[i + 1], 4 * widths[i], 1))
+            self.up_blocks.append(nn.ModuleList(Block(widths[i], condition_width) for _ in range(depths[i])))
+        self.out_norm = nn.GroupNorm(1, widths[0])
+        self.out = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, noisy: Tensor, level: Tensor, condition: Condition) -> Tensor:
+        """Predict the clean frame.
+
+        Args:
+            noisy: [B, 3, H, W], (1 - t) x0 + t noise.
+            level: [B] t in [0, 1]; 1 is pure noise.
+            condition: images of the same size.
+        """
+        x = torch.cat((noisy, condition.warped, condition.seen, condition.layout), 1)
+        x = nn.functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        vector = torch.cat((condition.numbers, _fourier(level), _fourier(condition.context_noise)), -1).to(x.dtype)
+        vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
+        x = self.stem(x)
+        skips = []
+        for i, blocks in enumerate(self.down_blocks):
+            for block in blocks:  # type: ignore[union-attr]
+                x = block(x, vector)
+            if i < len(self.downs):
+                skips.append(x)
+                x = self.downs[i](x)
+        for up, blocks in zip(self.ups, self.up_blocks, strict=True):
+            x = nn.functional.pixel_shuffle(up(x), 2) + skips.pop()
+            for block in blocks:  # type: ignore[union-attr]
+                x = block(x, vector)
+        x = self.out(nn.functional.silu(self.out_norm(x)))
+        x = nn.functional.pixel_shuffle(x, 2)
+        keep = torch.sigmoid(x[:, 3:4]) * condition.seen
+        return x[:, :3] + keep * condition.warped
+
+
+def _fourier(value: Tensor) -> Tensor:
+    """Features [B, 8] of a number [B] in [0, 1]."""
+    angle = value.unsqueeze(-1) * torch.tensor([0.5, 1.0, 2.0, 4.0], device=value.device) * torch.pi
+    return torch.cat((torch.sin(angle), torch.cos(angle)), -1)
+
+
+SIZES: dict[str, DenoiserConfig] = {
+    "tiny": DenoiserConfig(widths=[16, 32, 48], depths=[1, 1, 1], condition_width=64),
+    "small": DenoiserConfig(widths=[32, 64, 128], depths=[2, 2, 3]),
+    "medium": DenoiserConfig(widths=[64, 128, 256], depths=[2, 3, 4], condition_width=256),
+    "base": DenoiserConfig(widths=[96, 192, 384], depths=[2, 4, 6], condition_width=384),
+}

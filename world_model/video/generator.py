@@ -1,0 +1,177 @@
+"""From scenes to frames: layout, warp and sampler behind two calls, `first` and `next`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from ...camera import CAMERA, Camera
+from ...errors import CheckpointError, ConfigError
+from ...scene import Scene
+from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
+from .layout import LayoutRasteriser, without_scenery
+from .pipeline import FramePipeline, episode_noise, new_scheduler
+from .warp import ego_motion, plane_flow, warp
+
+FORMAT = 1  # version of a world model's folder
+LayoutLevel = Literal["full", "no_scenery", "none"]
+LAYOUT_LEVELS = ("full", "no_scenery", "none")
+
+
+def numbers_of(actions: Tensor, ego: Tensor | None, layout_known: bool | Tensor) -> Tensor:
+    """The denoiser's numbers [B, 8] from actions [B, 2] and ego states [B, 7] (None for logs without them)."""
+    batch = actions.shape[0]
+    known = torch.ones(batch, 1, device=actions.device)
+    motion = torch.zeros(batch, 3, device=actions.device)
+    if ego is not None:
+        motion = torch.stack((ego[:, 3] / 20, ego[:, 4] / 5, ego[:, 6] * 2), -1)
+    layout = known * (layout_known.view(-1, 1).float() if isinstance(layout_known, Tensor) else float(layout_known))
+    return torch.cat((actions, motion, known, known * float(ego is not None), layout), -1)
+
+
+def to_model(frame: Tensor) -> Tensor:
+    """Frames uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""
+    return frame.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_frame(image: Tensor) -> Tensor:
+    """Images [B, 3, H, W] in [-1, 1] to frames uint8 [B, H, W, 3]."""
+    return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+class FrameGenerator:
+    """The learned camera: paints what the ego sees of a scene, remembering how it looked one step before.
+
+    Args:
+        pipeline: trained denoiser and scheduler.
+        steps: sampler steps a frame; 1 or 2 for training policies, 4 for evaluation.
+        camera: the pinhole it was trained with.
+        layout: how much of the layout the model is shown.
+        precision: "float32", or "bfloat16" for processors that have it.
+    """
+
+    def __init__(
+        self,
+        pipeline: FramePipeline,
+        steps: int = 1,
+        camera: Camera = CAMERA,
+        layout: LayoutLevel = "full",
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
+        if layout not in LAYOUT_LEVELS:
+            raise ConfigError(f"unknown layout level '{layout}'; known: {', '.join(LAYOUT_LEVELS)}")
+        if steps < 1:
+            raise ConfigError(f"a frame needs at least 1 sampler step, not {steps}")
+        self.pipeline = pipeline
+        self.pipeline.denoiser.eval()
+        self.steps = steps
+        self.camera = camera
+        self.layout_level = layout
+        self.precision = precision
+        self._rasterise = LayoutRasteriser(camera)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser's weights are."""
+        return self.pipeline.denoiser.device
+
+    @torch.no_grad()
+    def first(self, scene: Scene, seed: Tensor) -> Tensor:
+        """Frames uint8 [B, H, W, 3] of scenes nobody has seen yet, painted from the layout alone; seed [B]."""
+        actions = torch.zeros(scene.batch_size, 2)
+        blank = torch.zeros(scene.batch_size, 3, self.camera.height, self.camera.width)
+        image = self._sample(scene, None, blank, actions, seed, torch.zeros_like(seed))
+        return to_frame(image)
+
+    @torch.no_grad()
+    def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        """Frames of `scene`, one step after `previous` was seen as `frame`.
+
+        Args:
+            previous: [B].
+            scene: [B], after the actions.
+            frame: uint8 [B, H, W, 3] of `previous`.
+            actions: [B, 2] that led from one to the other.
+            seed: [B] int64, the episodes' own.
+            step: [B] int64, the index of `scene` in its episode.
+
+        Returns:
+            uint8 [B, H, W, 3].
+        """
+        return to_frame(self._sample(scene, previous, to_model(frame), actions, seed, step))
+
+    def _sample(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        device = self.device
+        condition = self.condition(scene, previous, before, actions)
+        noise = episode_noise(seed.tolist(), step.tolist(), (3, self.camera.height, self.camera.width)).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.pipeline(condition, noise, self.steps).cpu()
+
+    def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
+        """What the denoiser is told of scenes [B], given the frames before [B, 3, H, W] in [-1, 1]."""
+        device = self.device
+        layout = self._rasterise(scene, previous)
+        channels, flow = layout.channels.float() / 255, layout.flow
+        if self.layout_level != "full":
+            motion = ego_motion((previous or scene).ego.state, scene.ego.state)
+            empty = plane_flow(motion, self.camera)
+            if self.layout_level == "none":
+                channels, flow = torch.zeros_like(channels), empty
+            else:
+                kept = without_scenery(channels)
+                hidden = (kept != channels).any(1, keepdim=True)
+                channels, flow = kept, torch.where(hidden, empty, flow)
+        warped, seen = warp(before, flow)
+        if previous is None:
+            warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
+        known = self.layout_level != "none"
+        return Condition(
+            warped=(warped * seen).to(device),
+            seen=seen.to(device),
+            layout=channels.to(device),
+            numbers=numbers_of(actions, scene.ego.state, known).to(device),
+            appearance=scene.appearance.to(device),
+            context_noise=torch.zeros(scene.batch_size, device=device),
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the pipeline (safetensors, JSON) and the format version to a folder."""
+        folder = Path(folder)
+        self.pipeline.save_pretrained(folder, safe_serialization=True)
+        (folder / "world.json").write_text(json.dumps({"format": FORMAT, "steps": self.steps}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, steps: int | None = None, device: str = "cpu", **options: object) -> FrameGenerator:
+        """Load a trained world model.
+
+        Raises:
+            CheckpointError: the folder is missing, incomplete, or of another version.
+        """
+        folder = Path(folder)
+        meta_path = folder / "world.json"
+        if not meta_path.is_file():
+            raise CheckpointError(f"no world model in '{folder}': world.json is missing; train one with `xpeng-world train-world`")
+        try:
+            meta = json.loads(meta_path.read_text())
+            if meta.get("format") != FORMAT:
+                raise CheckpointError(f"'{folder}' holds a world model of format {meta.get('format')}; this version reads {FORMAT}")
+            denoiser = FrameDenoiser.from_pretrained(folder / "denoiser", use_safetensors=True, low_cpu_mem_usage=False)
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(f"the world model in '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
+        pipeline = FramePipeline(denoiser.to(device), scheduler)
+        return cls(pipeline, steps=steps or int(meta.get("steps", 1)), **options)  # type: ignore[arg-type]
+
+
+def untrained(size_config: dict | None = None, **options: object) -> FrameGenerator:
+    """A generator with fresh weights, for tests and for the start of training."""
+    return FrameGenerator(FramePipeline(FrameDenoiser(**(size_config or {})), new_scheduler()), **options)  # type: ignore[arg-type]
+
+
+__all__: Sequence[str] = ("LAYOUT_LEVELS", "UNKNOWN_APPEARANCE", "FrameGenerator", "LayoutLevel", "numbers_of", "untrained")

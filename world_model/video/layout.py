@@ -1,0 +1,242 @@
+"""The layout: what the map and a tracker know of the camera's view, as image channels, and how every pixel moved.
+
+It holds lanes, junctions, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts, base colour and
+brake lights; nothing of a renderer: no shading, no texture, no light. It is the condition of the video model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...batched import Batched
+from ...camera import CAMERA, Camera
+from ...scene import AgentKind, Scene
+from . import raster
+from .mesh import Face, MeshCache, RoadMesh
+
+CHANNELS = (
+    "ground", "road", "junction", "edge", "dash", "centre", "stop",
+    "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
+    "building", "tree", "pole", "signal", "red", "yellow", "green",
+    "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
+)  # fmt: skip
+CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
+SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
+AGENT_CHANNELS = tuple(CHANNEL[n] for n in ("body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person"))
+SIGNAL_CHANNELS = tuple(CHANNEL[name] for name in ("signal", "red", "yellow", "green"))
+MARKING_CHANNELS = tuple(CHANNEL[name] for name in ("edge", "dash", "centre", "stop"))
+REACH = 260.0  # m, how far the layout sees
+SIGNAL_LENS = 0.8  # m, size of a signal's lens
+SIGNAL_PITCH = 0.88  # m between the lenses of a signal
+MAX_MOVING_FACES = 2400
+SUPERSAMPLING = 2
+
+_FACE_CHANNEL = {
+    Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash", Face.CENTRE: "centre", Face.STOP: "stop",
+    Face.BODY: "body", Face.CABIN: "cabin", Face.WHEEL: "wheel", Face.FRONT_LAMP: "front_lamp", Face.REAR_LAMP: "rear_lamp",
+    Face.BRAKE_LAMP: "brake_lamp", Face.PERSON: "person", Face.BUILDING: "building", Face.TREE: "tree", Face.POLE: "pole",
+    Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
+}  # fmt: skip
+_COLOURED = (Face.BODY, Face.PERSON, Face.BUILDING, Face.TREE, Face.POLE)
+
+# parts of a road user's box: x0, x1, y0, y1 as fractions of length and width, z0, z1 of height, face
+_LAMPS = [
+    (0.495, 0.505, 0.27, 0.46, 0.4, 0.5, Face.FRONT_LAMP),
+    (0.495, 0.505, -0.46, -0.27, 0.4, 0.5, Face.FRONT_LAMP),
+    (-0.505, -0.495, 0.27, 0.47, 0.4, 0.53, Face.REAR_LAMP),
+    (-0.505, -0.495, -0.47, -0.27, 0.4, 0.53, Face.REAR_LAMP),
+]
+_WHEELS = [
+    (0.24, 0.38, -0.505, 0.505, 0.0, 0.43, Face.WHEEL),
+    (-0.37, -0.23, -0.505, 0.505, 0.0, 0.43, Face.WHEEL),
+]
+_LOW_LAMPS = [(x0, x1, y0, y1, 0.14, 0.22, face) for x0, x1, y0, y1, _, _, face in _LAMPS]
+_LOW_WHEELS = [(x0, x1, y0, y1, 0.0, 0.27, face) for x0, x1, y0, y1, _, _, face in _WHEELS]
+PARTS: dict[AgentKind, list[tuple[float, float, float, float, float, float, Face]]] = {
+    AgentKind.CAR: [
+        (-0.5, 0.5, -0.5, 0.5, 0.14, 0.62, Face.BODY),
+        (-0.38, 0.18, -0.42, 0.42, 0.62, 0.93, Face.CABIN),
+        (-0.29, 0.07, -0.38, 0.38, 0.93, 1.0, Face.BODY),
+        *_WHEELS,
+        *_LAMPS,
+    ],
+    AgentKind.TRUCK: [
+        (-0.5, 0.22, -0.5, 0.5, 0.2, 1.0, Face.BODY),
+        (0.26, 0.5, -0.47, 0.47, 0.14, 0.8, Face.BODY),
+        (0.4, 0.502, -0.42, 0.42, 0.5, 0.74, Face.CABIN),
+        *_LOW_WHEELS,
+        *_LOW_LAMPS,
+    ],
+    AgentKind.BUS: [
+        (-0.5, 0.5, -0.5, 0.5, 0.12, 1.0, Face.BODY),
+        (-0.47, 0.502, -0.503, 0.503, 0.5, 0.82, Face.CABIN),
+        *_LOW_WHEELS,
+        *_LOW_LAMPS,
+    ],
+    AgentKind.BICYCLE: [(-0.5, 0.5, -0.12, 0.12, 0.0, 0.45, Face.WHEEL), (-0.2, 0.15, -0.4, 0.4, 0.4, 1.0, Face.PERSON)],
+    AgentKind.PEDESTRIAN: [(-0.5, 0.5, -0.5, 0.5, 0.0, 1.0, Face.PERSON)],
+    AgentKind.STATIC: [(-0.5, 0.5, -0.5, 0.5, 0.0, 1.0, Face.BODY)],
+}
+
+
+def _parts_table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    table = np.zeros((len(AgentKind), max(map(len, PARTS.values())), 7))
+    count = np.zeros(len(AgentKind), np.int64)
+    for kind, parts in PARTS.items():
+        count[int(kind)] = len(parts)
+        for i, part in enumerate(parts):
+            table[int(kind), i] = [*part[:6], int(part[6])]
+    return table, count
+
+
+_PARTS, _PART_COUNT = _parts_table()
+
+
+@dataclass(frozen=True)
+class Layout(Batched):
+    """Layout of a view and how its pixels moved since the view before."""
+
+    channels: Tensor  # [B, len(CHANNELS), H, W] uint8, 0 to 255; inverse depth as the square root of 2.5 / depth
+    flow: Tensor  # [B, 2, H, W] float32, where each pixel was in the previous image (u right, v down, pixels; centre of the first: 0.5)
+
+
+def _palette(classes: NDArray, normals: NDArray | None = None, colours: NDArray | None = None) -> NDArray[np.uint8]:
+    """Rows [F, C] of layout channels for faces."""
+    palette = np.zeros((len(classes), len(CHANNELS)), np.uint8)
+    palette[np.arange(len(classes)), _CHANNEL_OF_FACE[classes]] = 255
+    if normals is not None:
+        palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
+    if colours is not None:
+        coloured = _IS_COLOURED[classes][:, None]
+        palette[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = np.round(255 * np.clip(colours, 0, 1)) * coloured
+    return palette
+
+
+_CHANNEL_OF_FACE = np.zeros(max(Face) + 1, np.int64)
+_IS_COLOURED = np.zeros(max(Face) + 1, bool)
+for _face, _name in _FACE_CHANNEL.items():
+    _CHANNEL_OF_FACE[int(_face)] = CHANNEL[_name]
+    _IS_COLOURED[int(_face)] = _face in _COLOURED
+
+
+class LayoutRasteriser:
+    """Draws layouts of scenes for one camera; keeps the meshes of the road maps it saw last."""
+
+    def __init__(self, camera: Camera = CAMERA, supersampling: int = SUPERSAMPLING) -> None:
+        self.camera = camera
+        self.factor = supersampling
+        self._meshes = MeshCache()
+        self._palettes: dict[int, tuple[RoadMesh, NDArray[np.uint8]]] = {}
+        fine = camera.scaled(supersampling)
+        self._shape = (fine.height, fine.width)
+        self._optics = np.asarray([fine.focal, camera.above_ground, camera.forward, camera.pitch])
+        self._ground = np.zeros(len(CHANNELS), np.uint8)
+        self._ground[CHANNEL["ground"]] = 255
+
+    def _static(self, mesh: RoadMesh) -> NDArray[np.uint8]:
+        known = self._palettes.get(id(mesh))
+        if known is None or known[0] is not mesh:
+            if len(self._palettes) > 64:
+                self._palettes.clear()
+            standing = _palette(mesh.solid_class, mesh.solid_normal, mesh.solid_colour)
+            known = (mesh, np.concatenate((_palette(mesh.ground_class), standing)))
+            self._palettes[id(mesh)] = known
+        return known[1]
+
+    @torch.no_grad()
+    def __call__(self, scene: Scene, previous: Scene | None = None) -> Layout:
+        """Layout of scenes [B]; `previous` are the same episodes one step before (without it, flow says nothing moved).
+
+        Agents are matched with the previous scene by slot and id; a new one counts as standing in the world.
+        """
+        batch = scene.batch_size
+        height, width = self.camera.height, self.camera.width
+        channels = np.empty((batch, len(CHANNELS), height, width), np.uint8)
+        flow = np.empty((batch, 2, height, width), np.float32)
+        for b in range(batch):
+            self._draw(scene, previous, b, channels[b], flow[b])
+        return Layout(torch.from_numpy(channels), torch.from_numpy(flow))
+
+    def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
+        road = scene.road[b]
+        mesh = self._meshes.get(road)
+        static = self._static(mesh)
+        fixed = len(static)
+        pose = scene.ego.state[b, :3].double().numpy()
+        agents = scene.agents
+        state = agents.state[b].double().numpy()
+        valid = agents.valid[b].numpy()
+        quads = np.empty((MAX_MOVING_FACES, 4, 3), np.float32)
+        normals = np.empty((MAX_MOVING_FACES, 3), np.float32)
+        classes = np.empty(MAX_MOVING_FACES, np.int64)
+        slots = np.empty(MAX_MOVING_FACES, np.int64)
+        n = raster.agent_faces(
+            state, agents.kind[b].numpy(), valid, agents.brake[b].numpy(), _PARTS, _PART_COUNT,
+            int(Face.REAR_LAMP), int(Face.BRAKE_LAMP), quads, normals, classes, slots, 0,
+        )  # fmt: skip
+        n = raster.signal_faces(
+            road.signal_head[0].double().numpy(), scene.signals[b].numpy(), pose, REACH,
+            int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), SIGNAL_LENS, SIGNAL_PITCH, quads, normals, classes, slots, n,
+        )  # fmt: skip
+        buffer = np.full(self._shape, raster.BACKGROUND, np.int32)
+        inverse_depth = np.zeros(self._shape, np.float32)
+        raster.draw_ground(mesh.ground, mesh.ground_class, 0, pose, self._optics, REACH, buffer)
+        raster.draw_solid(mesh.solid, mesh.solid_normal, len(mesh.ground), pose, self._optics, REACH, buffer, inverse_depth)
+        raster.draw_solid(quads[:n], normals[:n], fixed, pose, self._optics, REACH, buffer, inverse_depth)
+        colour = agents.colour[b].numpy()[np.maximum(slots[:n], 0)] * (slots[:n] >= 0)[:, None]
+        moving = _palette(classes[:n], normals[:n], colour)
+        focal, above, _, pitch = self._optics
+        raster.compose(
+            buffer, inverse_depth, static, moving, self._ground, above, focal, pitch, self.factor,
+            CHANNEL["inverse_depth"], CHANNEL["height"], channels,
+        )  # fmt: skip
+        before = scene if previous is None else previous
+        agent_before = state[:, :3].copy()
+        if previous is not None:
+            same = valid & previous.agents.valid[b].numpy() & (previous.agents.id[b].numpy() == agents.id[b].numpy())
+            agent_before[same] = previous.agents.state[b, :, :3].double().numpy()[same]
+        raster.motion(
+            buffer, inverse_depth, fixed, slots[:n], state[:, :3].copy(), agent_before, pose,
+            before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
+        )  # fmt: skip
+
+
+_SKY, _GRASS = (150.0, 190.0, 235.0), (85.0, 125.0, 60.0)
+_FLAT = {
+    "ground": _GRASS, "road": (80.0, 80.0, 84.0), "junction": (80.0, 80.0, 84.0), "edge": (235.0, 235.0, 235.0),
+    "dash": (235.0, 235.0, 235.0), "centre": (240.0, 200.0, 40.0), "stop": (240.0, 240.0, 240.0), "cabin": (25.0, 28.0, 35.0),
+    "wheel": (20.0, 20.0, 20.0), "front_lamp": (245.0, 240.0, 210.0), "rear_lamp": (120.0, 10.0, 10.0),
+    "brake_lamp": (255.0, 30.0, 20.0), "signal": (15.0, 15.0, 15.0), "red": (255.0, 30.0, 20.0), "yellow": (250.0, 200.0, 30.0),
+    "green": (30.0, 220.0, 70.0),
+}  # fmt: skip
+
+
+def composite(layout: Layout) -> Tensor:
+    """The unlearned picture of a layout: flat colours and base colours, uint8 [B, H, W, 3]; a baseline, no model."""
+    channels = layout.channels.float() / 255
+    painted = torch.zeros(channels.shape[0], 3, *channels.shape[2:])
+    cover = torch.zeros_like(channels[:, :1])
+    for name, colour in _FLAT.items():
+        weight = channels[:, CHANNEL[name]].unsqueeze(1)
+        painted += weight * torch.tensor(colour).view(1, 3, 1, 1)
+        cover += weight
+    for name in ("body", "person", "building", "tree", "pole"):
+        cover += channels[:, CHANNEL[name]].unsqueeze(1)
+    painted += 255 * channels[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1]
+    painted += (1 - cover).clamp(0, 1) * torch.tensor(_SKY).view(1, 3, 1, 1)
+    return painted.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def without_scenery(channels: Tensor) -> Tensor:
+    """Layout channels [B, C, H, W] (uint8 or float) with buildings, trees and poles taken out, as for logs that have none."""
+    top = 255 if channels.dtype == torch.uint8 else 1.0
+    hidden = channels[:, list(SCENERY_CHANNELS)].float().sum(1, keepdim=True)
+    keep = (hidden < 0.5 * top).to(channels.dtype)
+    out = channels * keep
+    out[:, list(SCENERY_CHANNELS)] = 0
+    return out

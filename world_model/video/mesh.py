@@ -1,0 +1,252 @@
+"""Flat polygons of a road map, as a map and its scenery know them: ground classes and the faces of static boxes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...road import LANE_POINTS, Border, LaneKind, RoadMap, SceneryKind
+
+MARKING_WIDTH = 0.18  # m
+DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
+STOP_LINE_WIDTH = 0.5  # m, along the direction of travel
+
+
+class Face(IntEnum):
+    """What a face of the layout is; the order of the ground classes is the order in which they are painted."""
+
+    NONE = 0
+    ROAD = 1
+    JUNCTION = 2
+    EDGE = 3
+    DASH = 4
+    CENTRE = 5
+    STOP = 6
+    BODY = 7
+    CABIN = 8
+    WHEEL = 9
+    FRONT_LAMP = 10
+    REAR_LAMP = 11
+    BRAKE_LAMP = 12
+    PERSON = 13
+    BUILDING = 14
+    TREE = 15
+    POLE = 16
+    SIGNAL_HOUSING = 17
+    SIGNAL_RED = 18
+    SIGNAL_YELLOW = 19
+    SIGNAL_GREEN = 20
+
+
+@dataclass(frozen=True)
+class RoadMesh:
+    """Polygons of one road map in world coordinates, float32."""
+
+    ground: NDArray[np.float32]  # [G, 4, 2]
+    ground_class: NDArray[np.int32]  # [G] Face, ascending
+    solid: NDArray[np.float32]  # [Q, 4, 3] faces of scenery
+    solid_class: NDArray[np.int32]  # [Q]
+    solid_normal: NDArray[np.float32]  # [Q, 3] outward
+    solid_colour: NDArray[np.float32]  # [Q, 3]
+
+
+def _strips(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Quads [n*(P-1), 4, 2] between two sets of polylines [n, P, 2]."""
+    quads = np.stack((left[:, :-1], left[:, 1:], right[:, 1:], right[:, :-1]), axis=2)
+    return quads.reshape(-1, 4, 2)
+
+
+def _offset(lines: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Polylines [n, P, 2] moved to the left by distance [n]."""
+    tangent = np.gradient(lines, axis=1)
+    tangent /= np.maximum(np.linalg.norm(tangent, axis=-1, keepdims=True), 1e-6)
+    normal = np.stack((-tangent[..., 1], tangent[..., 0]), axis=-1)
+    return (lines + normal * distance[:, None, None]).astype(np.float32)
+
+
+def _dashes(lines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Quads of the dashes along polylines [n, P, 2], anchored to each one's start."""
+    quads = []
+    for line in lines:
+        steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+        arc = np.concatenate(([0.0], np.cumsum(steps)))
+        starts = np.arange(0.0, arc[-1], DASH_PERIOD)
+        ends = np.minimum(starts + DASH_ON, arc[-1])
+        keep = ends - starts > 0.3
+        a = np.stack([np.interp(starts[keep], arc, line[:, i]) for i in (0, 1)], axis=-1)
+        b = np.stack([np.interp(ends[keep], arc, line[:, i]) for i in (0, 1)], axis=-1)
+        along = (b - a) / np.maximum(np.linalg.norm(b - a, axis=-1, keepdims=True), 1e-6)
+        side = np.stack((-along[:, 1], along[:, 0]), axis=-1) * (MARKING_WIDTH / 2)
+        quads.append(np.stack((a + side, b + side, b - side, a - side), axis=1))
+    return np.concatenate(quads).astype(np.float32) if quads else np.zeros((0, 4, 2), np.float32)
+
+
+def triangulate(polygon: NDArray[np.float32]) -> list[tuple[int, int, int]]:
+    """Triangles (vertex indices) of a simple polygon [V, 2], by clipping ears."""
+
+    def cross(a: int, b: int, c: int) -> float:
+        p, q, r = polygon[a], polygon[b], polygon[c]
+        return float((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0]))
+
+    x, y = polygon[:, 0], polygon[:, 1]
+    order = list(range(len(polygon)))
+    if np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) < 0:
+        order.reverse()
+    triangles = []
+    while len(order) > 3:
+        for i in range(len(order)):
+            a, b, c = order[i - 1], order[i], order[(i + 1) % len(order)]
+            if cross(a, b, c) <= 0:
+                continue
+            inside = (cross(a, b, p) >= 0 and cross(b, c, p) >= 0 and cross(c, a, p) >= 0 for p in order if p not in (a, b, c))
+            if not any(inside):
+                triangles.append((a, b, c))
+                del order[i]
+                break
+        else:
+            break  # a degenerate rest has no ear; it covers no area
+    if len(order) == 3:
+        triangles.append((order[0], order[1], order[2]))
+    return triangles
+
+
+def _junction_quads(junctions: NDArray[np.float32]) -> NDArray[np.float32]:
+    quads = []
+    for polygon in junctions:
+        keep = np.ones(len(polygon), bool)
+        keep[1:] = np.linalg.norm(np.diff(polygon, axis=0), axis=1) > 1e-3
+        outline = polygon[keep]
+        if len(outline) > 1 and np.linalg.norm(outline[0] - outline[-1]) < 1e-3:
+            outline = outline[:-1]
+        if len(outline) < 3:
+            continue
+        for a, b, c in triangulate(outline):
+            quads.append(outline[[a, b, c, c]])
+    return np.stack(quads).astype(np.float32) if quads else np.zeros((0, 4, 2), np.float32)
+
+
+_BOX_FACES = (  # corner signs of each face (x forward, y left, z 0 or 1) and the outward normal in the box's frame
+    (((1, -1, 0), (1, 1, 0), (1, 1, 1), (1, -1, 1)), (1, 0, 0)),
+    (((-1, 1, 0), (-1, -1, 0), (-1, -1, 1), (-1, 1, 1)), (-1, 0, 0)),
+    (((1, 1, 0), (-1, 1, 0), (-1, 1, 1), (1, 1, 1)), (0, 1, 0)),
+    (((-1, -1, 0), (1, -1, 0), (1, -1, 1), (-1, -1, 1)), (0, -1, 0)),
+    (((1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)), (0, 0, 1)),
+)
+
+
+def _box_faces(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+    """Faces [n*5, 4, 3] and normals [n*5, 3] of boxes (x, y, heading, length, width, ...) between heights low and high [n]."""
+    cos, sin = np.cos(boxes[:, 2]), np.sin(boxes[:, 2])
+    faces, normals = [], []
+    for corners, normal in _BOX_FACES:
+        points = []
+        for sx, sy, sz in corners:
+            lx, ly = sx * boxes[:, 3] / 2, sy * boxes[:, 4] / 2
+            z = high if sz else low
+            points.append(np.stack((boxes[:, 0] + lx * cos - ly * sin, boxes[:, 1] + lx * sin + ly * cos, z), -1))
+        faces.append(np.stack(points, 1))
+        nx, ny, nz = normal
+        normals.append(np.stack((nx * cos - ny * sin, nx * sin + ny * cos, np.full_like(cos, nz)), -1))
+    return np.stack(faces, 1).reshape(-1, 4, 3), np.stack(normals, 1).reshape(-1, 3)
+
+
+def _scenery_faces(road: RoadMap) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    kind = road.scenery_kind[0].numpy()
+    boxes = road.scenery[0].numpy().astype(np.float32)[kind > 0]
+    colour = road.scenery_colour[0].numpy().astype(np.float32)[kind > 0]
+    kind = kind[kind > 0]
+    faces, normals, classes, colours = [], [], [], []
+
+    def add(selected: NDArray, shape: NDArray, low: NDArray, high: NDArray, face: Face, paint: NDArray) -> None:
+        if not selected.any():
+            return
+        quads, outward = _box_faces(shape, low.astype(np.float32), high.astype(np.float32))
+        faces.append(quads)
+        normals.append(outward)
+        classes.append(np.full(len(quads), int(face)))
+        colours.append(np.repeat(paint, 5, axis=0))
+
+    for scenery_kind, face in ((SceneryKind.BUILDING, Face.BUILDING), (SceneryKind.POLE, Face.POLE)):
+        chosen = kind == int(scenery_kind)
+        shape = boxes[chosen]
+        add(chosen, shape, np.zeros(len(shape)), shape[:, 5], face, colour[chosen])
+    trees = kind == int(SceneryKind.TREE)
+    shape = boxes[trees]
+    trunk, middle, top = shape.copy(), shape.copy(), shape.copy()
+    trunk[:, 3:5] = 0.35
+    middle[:, 3:5] *= 0.9
+    top[:, 3:5] *= 0.5
+    height = shape[:, 5]
+    brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(shape), 1))
+    add(trees, trunk, np.zeros(len(shape)), 0.4 * height, Face.POLE, brown)
+    add(trees, middle, 0.35 * height, 0.75 * height, Face.TREE, colour[trees])
+    add(trees, top, 0.75 * height, height, Face.TREE, colour[trees])
+    if not faces:
+        return np.zeros((0, 4, 3), np.float32), np.zeros(0, np.int32), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
+    return (
+        np.concatenate(faces).astype(np.float32),
+        np.concatenate(classes).astype(np.int32),
+        np.concatenate(normals).astype(np.float32),
+        np.concatenate(colours).astype(np.float32),
+    )
+
+
+def build_mesh(road: RoadMap) -> RoadMesh:
+    """Polygons of a road map [1]: lanes, junctions, markings, stop lines and scenery."""
+    kind = road.kind[0].numpy()
+    drivable = np.isin(kind, (int(LaneKind.DRIVING), int(LaneKind.JUNCTION), int(LaneKind.SHOULDER)))
+    lines = road.centreline[0].numpy().astype(np.float32)
+    half = road.width[0].numpy().astype(np.float32) / 2
+    parts: list[tuple[Face, NDArray]] = []
+    surface = lines[drivable]
+    parts.append((Face.ROAD, _strips(_offset(surface, half[drivable] + 0.1), _offset(surface, -half[drivable] - 0.1))))
+    parts.append((Face.JUNCTION, _junction_quads(road.junctions[0].numpy().astype(np.float32))))
+    marked = kind == int(LaneKind.DRIVING)
+    for border, face in ((Border.EDGE, Face.EDGE), (Border.DASHED, Face.DASH), (Border.CENTRE, Face.CENTRE)):
+        sides = []
+        for sign, column in ((1.0, road.left_border[0].numpy()), (-1.0, road.right_border[0].numpy())):
+            chosen = marked & (column == int(border))
+            sides.append(_offset(lines[chosen], sign * (half[chosen] - (0.0 if border == Border.DASHED else 0.12))))
+        side = np.concatenate(sides) if sides else np.zeros((0, LANE_POINTS, 2), np.float32)
+        if border == Border.DASHED:
+            parts.append((face, _dashes(side)))
+        else:
+            width = np.full(len(side), MARKING_WIDTH / 2, np.float32)
+            parts.append((face, _strips(_offset(side, width), _offset(side, -width))))
+    controlled = road.signal_lane[0].numpy() >= 0
+    ends = road.stop_line[0].numpy().astype(np.float32)[controlled]
+    back = -np.stack((np.cos(road.signal_head[0, :, 3].numpy()), np.sin(road.signal_head[0, :, 3].numpy())), -1)[controlled]
+    depth = (back * STOP_LINE_WIDTH).astype(np.float32)
+    parts.append((Face.STOP, np.stack((ends[:, 0], ends[:, 1], ends[:, 1] + depth, ends[:, 0] + depth), 1)))
+    solid, solid_class, normal, colour = _scenery_faces(road)
+    return RoadMesh(
+        ground=np.ascontiguousarray(np.concatenate([quads for _, quads in parts]).astype(np.float32)),
+        ground_class=np.concatenate([np.full(len(quads), int(face), np.int32) for face, quads in parts]),
+        solid=np.ascontiguousarray(solid),
+        solid_class=solid_class,
+        solid_normal=normal,
+        solid_colour=colour,
+    )
+
+
+class MeshCache:
+    """Meshes of the road maps seen last, known by sums over their content, which padding leaves as they are."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self._meshes: OrderedDict[tuple[int, float, float, float], RoadMesh] = OrderedDict()
+        self._capacity = capacity
+
+    def get(self, road: RoadMap) -> RoadMesh:
+        """The mesh of a road map [1]."""
+        used = int((road.kind[0] > 0).sum())
+        key = (used, float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]), float(road.scenery[0].sum()))
+        if key not in self._meshes:
+            self._meshes[key] = build_mesh(road)
+            if len(self._meshes) > self._capacity:
+                self._meshes.popitem(last=False)
+        self._meshes.move_to_end(key)
+        return self._meshes[key]

@@ -1,0 +1,59 @@
+"""The sampler: a diffusers pipeline that paints the next frame in a few Euler steps of flow matching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from .denoiser import Condition, FrameDenoiser
+
+
+class FramePipeline(DiffusionPipeline):
+    """Denoiser and scheduler as one loadable thing (`save_pretrained`, `from_pretrained`)."""
+
+    model_cpu_offload_seq = "denoiser"
+
+    def __init__(self, denoiser: FrameDenoiser, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
+        super().__init__()
+        self.register_modules(denoiser=denoiser, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(self, condition: Condition, noise: Tensor, steps: int = 1) -> Tensor:
+        """Paint frames.
+
+        Args:
+            condition: of B frames.
+            noise: [B, 3, H, W] standard normal, the start of the path.
+            steps: Euler steps from pure noise; one step is the denoiser's own estimate.
+
+        Returns:
+            frames [B, 3, H, W] in [-1, 1].
+        """
+        self.scheduler.set_timesteps(steps, device=noise.device)
+        sample = noise
+        for i, timestep in enumerate(self.scheduler.timesteps):
+            level = self.scheduler.sigmas[i].to(noise.device).expand(noise.shape[0])
+            clean = self.denoiser(sample, level, condition).float().clamp(-1, 1)
+            if i + 1 == steps:
+                return clean
+            velocity = (sample - clean) / level.view(-1, 1, 1, 1)
+            sample = self.scheduler.step(velocity, timestep, sample, return_dict=False)[0]
+        raise ValueError(f"steps must be at least 1, not {steps}")
+
+
+def episode_noise(seeds: Sequence[int] | Tensor, steps: Sequence[int] | Tensor, shape: tuple[int, ...], salt: int = 0) -> Tensor:
+    """Standard normal noise [B, *shape] that depends on each episode's own seed and step alone."""
+    out = torch.empty(len(seeds), *shape)
+    generator = torch.Generator()
+    for b, (seed, step) in enumerate(zip(list(seeds), list(steps), strict=True)):
+        generator.manual_seed((int(seed) * 1_000_003 + int(step) * 7_919 + salt) % (2**63))
+        torch.randn(shape, generator=generator, out=out[b])
+    return out
+
+
+def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """The scheduler of every frame pipeline: linear path from noise (sigma 1) to the frame (sigma 0)."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0)

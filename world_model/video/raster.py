@@ -1,0 +1,326 @@
+"""Compiled kernels that rasterise polygons into a visibility buffer and turn it into layout channels and motion.
+
+A pixel of the buffer holds the index of the nearest face and its inverse depth. Ground polygons are painted in order (they share
+the plane z = 0), standing faces are compared by depth; no standing face reaches below the ground, so the ground never hides one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+NEAR = 0.25  # m, nothing closer to the camera is drawn
+BACKGROUND = -1  # sky or bare ground
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
+    """Fill one convex polygon given in camera coordinates [count, 3] (right, down, forward)."""
+    height, width = buffer.shape
+    cx, cy = width * 0.5, height * 0.5
+    clipped = np.empty((8, 3), np.float32)
+    n = 0
+    for i in range(count):
+        j = i + 1 if i + 1 < count else 0
+        zi, zj = points[i, 2], points[j, 2]
+        if zi > NEAR:
+            clipped[n] = points[i]
+            n += 1
+        if (zi > NEAR) != (zj > NEAR):
+            t = (NEAR - zi) / (zj - zi)
+            clipped[n, 0] = points[i, 0] + t * (points[j, 0] - points[i, 0])
+            clipped[n, 1] = points[i, 1] + t * (points[j, 1] - points[i, 1])
+            clipped[n, 2] = NEAR
+            n += 1
+    if n < 3:
+        return
+    # plane n.P = d gives 1/z = (n . (x/z, y/z, 1)) / d, affine in the image
+    ax, ay, az = points[1, 0] - points[0, 0], points[1, 1] - points[0, 1], points[1, 2] - points[0, 2]
+    k = count - 1
+    if points[k, 0] == points[k - 1, 0] and points[k, 1] == points[k - 1, 1] and points[k, 2] == points[k - 1, 2]:
+        k = count - 2
+    bx, by, bz = points[k, 0] - points[0, 0], points[k, 1] - points[0, 1], points[k, 2] - points[0, 2]
+    nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    d = nx * points[0, 0] + ny * points[0, 1] + nz * points[0, 2]
+    if abs(d) < 1e-9:
+        return
+    gu, gv, g0 = nx / (d * focal), ny / (d * focal), nz / d
+    us = np.empty(8, np.float32)
+    vs = np.empty(8, np.float32)
+    low, high = 1e9, -1e9
+    left, right = 1e9, -1e9
+    for i in range(n):
+        us[i] = cx + focal * clipped[i, 0] / clipped[i, 2]
+        vs[i] = cy + focal * clipped[i, 1] / clipped[i, 2]
+        low, high = min(low, vs[i]), max(high, vs[i])
+        left, right = min(left, us[i]), max(right, us[i])
+    if right < 0 or left > width or high < 0 or low > height:
+        return
+    first = max(0, math.ceil(low - 0.5))
+    last = min(height - 1, math.floor(high - 0.5))
+    for row in range(first, last + 1):
+        v = row + 0.5
+        start, end = 1e9, -1e9
+        for i in range(n):
+            j = i + 1 if i + 1 < n else 0
+            if (vs[i] <= v) != (vs[j] <= v):
+                u = us[i] + (v - vs[i]) * (us[j] - us[i]) / (vs[j] - vs[i])
+                start, end = min(start, u), max(end, u)
+        if end < start:
+            continue
+        a = max(0, math.ceil(start - 0.5))
+        b = min(width - 1, math.floor(end - 0.5))
+        base = g0 + gv * (v - cy)
+        for column in range(a, b + 1):
+            w = base + gu * (column + 0.5 - cx)
+            if depth_test:
+                if w <= inverse_depth[row, column]:
+                    continue
+                inverse_depth[row, column] = w
+            buffer[row, column] = face
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def draw_ground(quads, faces, first_index, pose, camera, reach, buffer):
+    """Paint ground quads [G, 4, 2] (world) in order; pose = x, y, heading of the ego, camera = focal, height, forward, pitch."""
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    points = np.empty((4, 3), np.float32)
+    unused = np.empty((1, 1), np.float32)
+    for q in range(quads.shape[0]):
+        dx, dy = quads[q, 0, 0] - pose[0], quads[q, 0, 1] - pose[1]
+        if dx * dx + dy * dy > reach * reach:
+            continue
+        front = -1e9
+        for i in range(4):
+            dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
+            x = dx * cos + dy * sin - forward
+            y = -dx * sin + dy * cos
+            points[i, 0] = -y
+            points[i, 1] = x * sp + above * cp
+            points[i, 2] = x * cp - above * sp
+            front = max(front, points[i, 2])
+        if front > NEAR:
+            _fill(points, 4, focal, False, first_index + q, buffer, unused)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def draw_solid(quads, normals, first_index, pose, camera, reach, buffer, inverse_depth):
+    """Draw standing faces [Q, 4, 3] (world) that look at the camera, nearest first by depth test."""
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    eye_x, eye_y = pose[0] + forward * cos, pose[1] + forward * sin
+    points = np.empty((4, 3), np.float32)
+    for q in range(quads.shape[0]):
+        dx, dy, dz = quads[q, 0, 0] - eye_x, quads[q, 0, 1] - eye_y, quads[q, 0, 2] - above
+        if dx * dx + dy * dy > reach * reach:
+            continue
+        if dx * normals[q, 0] + dy * normals[q, 1] + dz * normals[q, 2] >= 0:
+            continue
+        front = -1e9
+        for i in range(4):
+            dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
+            x = dx * cos + dy * sin - forward
+            y = -dx * sin + dy * cos
+            z = quads[q, i, 2] - above
+            points[i, 0] = -y
+            points[i, 1] = x * sp - z * cp
+            points[i, 2] = x * cp + z * sp
+            front = max(front, points[i, 2])
+        if front > NEAR:
+            _fill(points, 4, focal, True, first_index + q, buffer, inverse_depth)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal, pitch, factor, depth_channel, height_channel, out):
+    """Average the palette's rows over blocks of factor x factor pixels into out [C, H, W] uint8.
+
+    Faces below len(static) take their row of static [F, C] uint8, later ones of moving [D, C]; bare ground below the horizon takes
+    `ground_palette` [C]; sky stays 0.
+    """
+    channels = static.shape[1]
+    fixed = static.shape[0]
+    height, width = out.shape[1], out.shape[2]
+    fine_height = buffer.shape[0]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    total = np.empty(channels, np.int32)
+    area = factor * factor
+    for row in range(height):
+        for column in range(width):
+            total[:] = 0
+            near = 0.0
+            tall = 0.0
+            for i in range(factor):
+                fine_row = row * factor + i
+                slope = (fine_row + 0.5 - fine_height * 0.5) / focal
+                # the ray (., slope, 1) meets the ground where depth * (slope * cp - sp) = above
+                down = slope * cp - sp
+                ground = down / above if down > 0 else 0.0
+                for j in range(factor):
+                    face = buffer[fine_row, column * factor + j]
+                    w = inverse_depth[fine_row, column * factor + j]
+                    if face >= fixed:
+                        for c in range(channels):
+                            total[c] += moving[face - fixed, c]
+                    elif face >= 0:
+                        for c in range(channels):
+                            total[c] += static[face, c]
+                    elif ground > 0:
+                        for c in range(channels):
+                            total[c] += ground_palette[c]
+                    if w <= 0:
+                        w = ground
+                    if w > 0:
+                        tall += max(0.0, above - down / max(w, 1e-4))
+                    near = max(near, w)
+            for c in range(channels):
+                out[c, row, column] = total[c] // area
+            out[depth_channel, row, column] = min(255, int(255 * math.sqrt(min(near * 2.5, 1.0))))
+            out[height_channel, row, column] = min(255, int(255 * min(tall / area / 20.0, 1.0)))
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def motion(buffer, inverse_depth, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out):
+    """Where each pixel of the coarse image was in the previous one, out [2, H, W] pixels (u, v): static world and moving boxes.
+
+    agent_of_face [D] is the agent's slot or -1 of face `fixed` and on; agent_now and agent_before [N, 3]
+    are x, y, heading. Sky moves with the rotation alone.
+    """
+    height, width = out.shape[1], out.shape[2]
+    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    cos, sin = math.cos(pose_now[2]), math.sin(pose_now[2])
+    cos_b, sin_b = math.cos(pose_before[2]), math.sin(pose_before[2])
+    coarse = focal / factor
+    for row in range(height):
+        for column in range(width):
+            face, w = BACKGROUND, 0.0
+            for i in range(factor):
+                for j in range(factor):
+                    here = inverse_depth[row * factor + i, column * factor + j]
+                    if here > w:
+                        w = here
+                        face = buffer[row * factor + i, column * factor + j]
+            dx = (column + 0.5 - width * 0.5) / coarse
+            dy = (row + 0.5 - height * 0.5) / coarse
+            if w <= 0:
+                down = dy * cp - sp
+                w = max(down / above, 1e-4)
+            depth = 1.0 / w
+            right, low, far = dx * depth, dy * depth, depth
+            x = far * cp + low * sp + forward
+            z = above + far * sp - low * cp
+            y = -right
+            wx, wy = pose_now[0] + x * cos - y * sin, pose_now[1] + x * sin + y * cos
+            slot = agent_of_face[face - fixed] if face >= fixed else -1
+            if slot >= 0:
+                ca, sa = math.cos(agent_now[slot, 2]), math.sin(agent_now[slot, 2])
+                ex, ey = wx - agent_now[slot, 0], wy - agent_now[slot, 1]
+                lx, ly = ex * ca + ey * sa, -ex * sa + ey * ca
+                cb, sb = math.cos(agent_before[slot, 2]), math.sin(agent_before[slot, 2])
+                wx = agent_before[slot, 0] + lx * cb - ly * sb
+                wy = agent_before[slot, 1] + lx * sb + ly * cb
+            ex, ey = wx - pose_before[0], wy - pose_before[1]
+            x = ex * cos_b + ey * sin_b - forward
+            y = -ex * sin_b + ey * cos_b
+            z -= above
+            far = x * cp + z * sp
+            if far < NEAR:
+                out[0, row, column] = -1e4
+                out[1, row, column] = -1e4
+            else:
+                out[0, row, column] = width * 0.5 + coarse * (-y) / far
+                out[1, row, column] = height * 0.5 + coarse * (x * sp - z * cp) / far
+
+
+@njit(cache=True, nogil=True)
+def box_faces(box, low, high, quads, normals, n):
+    """Append the four sides and the top of a box (x, y, heading, length, width) between two heights; returns the new count."""
+    cos, sin = math.cos(box[2]), math.sin(box[2])
+    lx, ly = box[3] * 0.5, box[4] * 0.5
+    fx = (lx, -lx, -lx, lx)
+    fy = (ly, ly, -ly, -ly)
+    for side in range(4):
+        a, b = side, (side + 1) % 4
+        for corner in range(4):
+            k = a if corner == 0 or corner == 3 else b
+            z = low if corner < 2 else high
+            quads[n, corner, 0] = box[0] + fx[k] * cos - fy[k] * sin
+            quads[n, corner, 1] = box[1] + fx[k] * sin + fy[k] * cos
+            quads[n, corner, 2] = z
+        ox = 0.0 if fx[a] != fx[b] else (1.0 if fx[a] > 0 else -1.0)
+        oy = 0.0 if fy[a] != fy[b] else (1.0 if fy[a] > 0 else -1.0)
+        normals[n, 0], normals[n, 1], normals[n, 2] = ox * cos - oy * sin, ox * sin + oy * cos, 0.0
+        n += 1
+    for corner in range(4):
+        quads[n, corner, 0] = box[0] + fx[corner] * cos - fy[corner] * sin
+        quads[n, corner, 1] = box[1] + fx[corner] * sin + fy[corner] * cos
+        quads[n, corner, 2] = high
+    normals[n, 0], normals[n, 1], normals[n, 2] = 0.0, 0.0, 1.0
+    return n + 1
+
+
+@njit(cache=True, nogil=True)
+def agent_faces(state, kind, valid, brake, parts, part_count, rear_lamp, brake_lamp, quads, normals, classes, slots, n):
+    """Append the faces of all agents' parts; parts [K, P, 7] hold x0, x1, y0, y1 (fractions of the box), z0, z1, class per kind."""
+    box = np.empty(5, np.float64)
+    for slot in range(state.shape[0]):
+        if not valid[slot]:
+            continue
+        x, y, heading = state[slot, 0], state[slot, 1], state[slot, 2]
+        length, width, tall = state[slot, 5], state[slot, 6], state[slot, 7]
+        cos, sin = math.cos(heading), math.sin(heading)
+        k = kind[slot]
+        for p in range(part_count[k]):
+            part = parts[k, p]
+            mx, my = 0.5 * (part[0] + part[1]) * length, 0.5 * (part[2] + part[3]) * width
+            box[0], box[1], box[2] = x + mx * cos - my * sin, y + mx * sin + my * cos, heading
+            box[3], box[4] = (part[1] - part[0]) * length, (part[3] - part[2]) * width
+            if n + 5 > quads.shape[0]:
+                return n
+            end = box_faces(box, part[4] * tall, part[5] * tall, quads, normals, n)
+            face = int(part[6])
+            if face == rear_lamp and brake[slot]:
+                face = brake_lamp
+            for i in range(n, end):
+                classes[i] = face
+                slots[i] = slot
+            n = end
+    return n
+
+
+@njit(cache=True, nogil=True)
+def signal_faces(heads, states, pose, reach, housing, first_lens, lens, pitch, quads, normals, classes, slots, n):
+    """Append the housing and the lit lens of each signal head near the ego; heads [S, 4] are x, y, z, heading served."""
+    box = np.empty(5, np.float64)
+    for s in range(heads.shape[0]):
+        dx, dy = heads[s, 0] - pose[0], heads[s, 1] - pose[1]
+        if (heads[s, 0] == 0 and heads[s, 1] == 0) or dx * dx + dy * dy > reach * reach or n + 16 > quads.shape[0]:
+            continue
+        cos, sin = math.cos(heads[s, 3]), math.sin(heads[s, 3])
+        z = heads[s, 2]
+        box[0], box[1], box[2], box[3], box[4] = heads[s, 0], heads[s, 1], heads[s, 3], 0.5 * lens, 1.3 * lens
+        end = box_faces(box, z - 1.6 * pitch, z + 1.6 * pitch, quads, normals, n)
+        for i in range(n, end):
+            classes[i] = housing
+            slots[i] = -1
+        n = end
+        state = states[s]
+        if 1 <= state <= 3:
+            centre = z + (2 - state) * pitch
+            x, y = heads[s, 0] - 0.3 * lens * cos, heads[s, 1] - 0.3 * lens * sin
+            half = 0.5 * lens
+            for corner in range(4):
+                side = half if corner == 0 or corner == 3 else -half
+                quads[n, corner, 0] = x - side * sin
+                quads[n, corner, 1] = y + side * cos
+                quads[n, corner, 2] = centre - half if corner < 2 else centre + half
+            normals[n, 0], normals[n, 1], normals[n, 2] = -cos, -sin, 0.0
+            classes[n] = first_lens + state - 1
+            slots[n] = -1
+            n += 1
+    return n

@@ -1,0 +1,229 @@
+"""Frames ready for training: pictures, layouts and pixel motion of clips, laid out once and read at random."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import lz4.frame
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ...data.clip import Clip
+from ...data.shards import ClipAddress, list_clips, load_clip
+from ...data.split import check_trainable
+from ...errors import DataError
+from .denoiser import UNKNOWN_APPEARANCE
+from .layout import AGENT_CHANNELS, CHANNELS, LayoutRasteriser
+from .warp import ego_motion
+
+STORE_FORMAT = 3
+FLOW_SCALE = 32  # stored flow is in 1/32 pixel
+_FLOW_LIMIT = 32767 // FLOW_SCALE
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Frames of B windows of K + 1 consecutive steps; the layout is that of frames 1 to K (frame 0 is context)."""
+
+    frames: Tensor  # [B, K + 1, H, W, 3] uint8
+    layout: Tensor  # [B, K, C, H, W] uint8
+    flow: Tensor  # [B, K, 2, H, W] float32 pixels
+    actions: Tensor  # [B, K, 2]
+    ego: Tensor  # [B, K, 7]
+    motion: Tensor  # [B, K, 3] previous ego pose in the present frame
+    appearance: Tensor  # [B]
+    has_scene: Tensor  # [B] bool
+    column: int = 0  # where the windows begin in the camera's picture, where they are crops
+
+
+def _prepare(address: ClipAddress, trainable: bool) -> dict[str, NDArray]:
+    torch.set_num_threads(1)
+    clip = load_clip(address)
+    if trainable:
+        check_trainable(clip)
+    return prepare_clip(clip)
+
+
+def prepare_clip(clip: Clip, rasterise: LayoutRasteriser | None = None) -> dict[str, NDArray]:
+    """Arrays of one clip: frames, packed layouts, flow (1/32 pixel), actions, ego, motion, weight, appearance."""
+    steps = clip.steps
+    frames = clip.frames.numpy()
+    height, width = frames.shape[1:3]
+    blank = lz4.frame.compress(np.zeros((len(CHANNELS), height, width), np.uint8).tobytes())
+    packed: list[bytes] = []
+    flow = np.zeros((steps, 2, height, width), np.int16)
+    ego = np.zeros((steps, 7), np.float32)
+    motion = np.zeros((steps, 3), np.float32)
+    weight = np.ones(steps, np.float32)
+    appearance = UNKNOWN_APPEARANCE
+    if clip.track is None:
+        u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+        flow[:] = np.round(FLOW_SCALE * np.stack((u, v))).astype(np.int16)
+        packed = [blank] * steps
+    else:
+        rasterise = rasterise or _rasteriser()
+        appearance = int(clip.track.appearance[0])
+        ego[:] = clip.track.ego.state[0].numpy()
+        before = None
+        for t in range(steps):
+            scene = clip.track.scene(t)
+            layout = rasterise(scene, before)
+            channels = layout.channels[0].numpy()
+            packed.append(lz4.frame.compress(channels.tobytes()))
+            flow[t] = np.round(FLOW_SCALE * np.clip(layout.flow[0].numpy(), -_FLOW_LIMIT, _FLOW_LIMIT))
+            weight[t] += 3 * min(1.0, 8 * float(channels[list(AGENT_CHANNELS)].mean(axis=(1, 2)).sum()) / 255)
+            if before is not None:
+                motion[t] = ego_motion(before.ego.state, scene.ego.state)[0].numpy()
+            before = scene
+    return {
+        "frames": frames,
+        "packed": np.frombuffer(b"".join(packed), np.uint8),
+        "sizes": np.asarray([len(p) for p in packed], np.int64),
+        "flow": flow,
+        "actions": clip.actions.numpy(),
+        "ego": ego,
+        "motion": motion,
+        "weight": weight,
+        "appearance": np.full(steps, appearance, np.int64),
+        "has_scene": np.full(steps, clip.track is not None),
+    }
+
+
+_RASTERISER: list[LayoutRasteriser] = []
+
+
+def _rasteriser() -> LayoutRasteriser:
+    if not _RASTERISER:
+        _RASTERISER.append(LayoutRasteriser())
+    return _RASTERISER[0]
+
+
+_PARTS = ("frames", "packed", "sizes", "flow", "actions", "ego", "motion", "weight", "appearance", "has_scene")
+
+
+class FrameStore:
+    """Random access to prepared clips; arrays stay on disk and are mapped into memory."""
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        try:
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in (*_PARTS, "steps")}
+        except (OSError, ValueError) as error:
+            raise DataError(f"the frame store '{folder}' cannot be read ({error}); delete it and run again") from error
+        self._arrays = arrays
+        self.clip_steps = np.asarray(arrays["steps"])
+        self._ends = np.cumsum(np.asarray(arrays["sizes"]))
+        self._starts = np.cumsum(self.clip_steps) - self.clip_steps
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return int(self.clip_steps.sum())
+
+    def windows(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """First frames of all windows of `length` predicted steps, and the probability of each."""
+        spans = zip(self._starts, self.clip_steps, strict=True)
+        first = np.concatenate([np.arange(s, s + n - length) if n > length else np.zeros(0, np.int64) for s, n in spans]).astype(np.int64)
+        if len(first) == 0:
+            raise DataError(f"no clip has more than {length} frames; record longer clips")
+        weight = np.asarray(self._arrays["weight"])[first + 1].astype(np.float64)
+        return first, weight / weight.sum()
+
+    def layout(self, index: int) -> NDArray[np.uint8]:
+        """Layout channels [C, H, W] of a frame."""
+        end = int(self._ends[index])
+        start = end - int(self._arrays["sizes"][index])
+        raw = lz4.frame.decompress(self._arrays["packed"][start:end].tobytes())
+        height, width = self._arrays["frames"].shape[1:3]
+        return np.frombuffer(raw, np.uint8).reshape(len(CHANNELS), height, width)
+
+    def samples(self, first: NDArray[np.int64], length: int) -> Samples:
+        """Windows that begin at frames `first` [B]."""
+        index = np.asarray(first)[:, None] + np.arange(length + 1)
+        later = index[:, 1:]
+        take = lambda name, i: torch.from_numpy(np.asarray(self._arrays[name])[i])
+        flat = later.reshape(-1)
+        layout = np.stack([self.layout(int(i)) for i in flat])
+        flow = take("flow", flat).float() / FLOW_SCALE
+        shape = (len(first), length)
+        return Samples(
+            frames=take("frames", index),
+            layout=torch.from_numpy(layout.reshape(*shape, *layout.shape[1:])),
+            flow=flow.view(*shape, *flow.shape[1:]),
+            actions=take("actions", index[:, :-1]),
+            ego=take("ego", later),
+            motion=take("motion", later),
+            appearance=take("appearance", index[:, 0]),
+            has_scene=take("has_scene", index[:, 0]),
+        )
+
+
+def open_store(data: str | Path, split: str | None = "train", cache: str | Path | None = None, workers: int | None = None) -> FrameStore:
+    """The frame store of a folder of shards, prepared on first use.
+
+    Args:
+        data: folder of shards.
+        split: which clips; anything but "train" may hold test roads and is not for training.
+        cache: where prepared frames are kept; default `DATA/.frames`.
+        workers: processes that prepare; default one a core.
+    """
+    addresses = list_clips(data, split)
+    if not addresses:
+        raise DataError(f"'{data}' holds no clips of the split '{split}'; record some with `xpeng-world record out={data}`")
+    text = json.dumps([STORE_FORMAT, len(CHANNELS), *(str(address) for address in addresses)])
+    folder = Path(cache or Path(data) / ".frames") / f"{split or 'all'}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if not folder.is_dir():
+        _build(addresses, folder, split == "train", workers or os.cpu_count() or 1)
+    return FrameStore(folder)
+
+
+def build_store(clips: Iterable[Clip], folder: str | Path) -> FrameStore:
+    """Prepare clips that are in memory."""
+    _write((prepare_clip(clip) for clip in clips), Path(folder))
+    return FrameStore(folder)
+
+
+def _build(addresses: list[ClipAddress], folder: Path, trainable: bool, workers: int) -> None:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        parts = pool.map(_prepare, addresses, [trainable] * len(addresses), chunksize=2)
+        _write(tqdm(parts, total=len(addresses), desc="laying out clips", unit="clip"), folder)
+
+
+def _write(parts: Iterable[dict[str, NDArray]], folder: Path) -> None:
+    aside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    small: dict[str, list[NDArray]] = {name: [] for name in _PARTS}
+    big = {name: (aside / f"{name}.raw").open("wb") for name in ("frames", "packed", "flow")}
+    shapes: dict[str, tuple[int, ...]] = {}
+    kinds: dict[str, np.dtype] = {}
+    counts = dict.fromkeys(big, 0)
+    for part in parts:
+        for name, value in part.items():
+            if name in big:
+                big[name].write(np.ascontiguousarray(value).tobytes())
+                shapes[name], kinds[name] = value.shape[1:], value.dtype
+                counts[name] += len(value)
+            else:
+                small[name].append(value)
+    for name, file in big.items():
+        file.close()
+        raw = np.memmap(aside / f"{name}.raw", kinds[name], "r", shape=(counts[name], *shapes[name]))
+        np.save(aside / f"{name}.npy", raw)
+        del raw
+        (aside / f"{name}.raw").unlink()
+    for name, values in small.items():
+        if name not in big:
+            np.save(aside / f"{name}.npy", np.concatenate(values))
+    np.save(aside / "steps.npy", np.asarray([len(v) for v in small["actions"]], np.int64))
+    aside.rename(folder)

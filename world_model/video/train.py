@@ -1,0 +1,316 @@
+"""Training of the video model: samples from prepared clips, flow matching on x0, self-rollout, checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ...errors import CheckpointError, ConfigError
+from ...scenario import nearest
+from .corruption import CorruptionConfig, corrupted_condition, draw_levels
+from .denoiser import SIZES, FrameDenoiser
+from .generator import FrameGenerator, to_model
+from .layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS
+from .pipeline import FramePipeline, new_scheduler
+from .store import FrameStore, Samples, open_store
+
+STATE_FORMAT = 1
+
+
+@dataclass
+class TrainWorldConfig:
+    """Everything a run of world-model training depends on."""
+
+    data: str = "runs/logs"  # folder of shards
+    out: str = "runs/world"
+    size: str = "small"
+    seed: int = 0
+    samples: int = 400_000  # predicted frames in the whole schedule
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 300  # optimiser steps
+    ema: float = 0.999
+    pure_noise: float = 0.6  # share of samples at noise level 1
+    crop_until: float = 0.25  # share of the schedule trained on half-width crops
+    rollout_from: float = 0.5  # share of the schedule after which windows are rolled out on their own frames
+    rollout_steps: int = 4
+    own_frames: float = 0.75  # chance that a rolled-out step sees its own previous frame
+    region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
+    minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
+    save_minutes: float = 5.0
+    strip_steps: int = 2000  # optimiser steps between sample strips
+    threads: int = 2
+    precision: str = "auto"  # float32, bfloat16 or auto
+    device: str = "cpu"
+    resume: bool = True
+    corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """The precision "auto" stands for: bfloat16 where the processor computes in it, else float32."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"unknown precision '{precision}'; {nearest(precision, ('auto', 'float32', 'bfloat16'))}")
+    if precision != "auto":
+        return precision
+    native = device.startswith("cuda") or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return "bfloat16" if native else "float32"
+
+
+def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight: float) -> Tensor:
+    """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions."""
+    moving = layout[:, list(AGENT_CHANNELS + SIGNAL_CHANNELS)].sum(1, keepdim=True)
+    marking = layout[:, list(MARKING_CHANNELS)].sum(1, keepdim=True)
+    weight = 1 + region_weight * moving.clamp(0, 1) + 0.5 * region_weight * marking.clamp(0, 1)
+    error = predicted - target
+    main = (weight * (error.square() + 0.25 * error.abs())).mean()
+    gradient = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return main + 0.1 * gradient
+
+
+class WorldTrainer:
+    """One training run; `run` goes on from whatever state its folder holds."""
+
+    def __init__(self, config: TrainWorldConfig, store: FrameStore, validation: FrameStore | None = None) -> None:
+        if config.size not in SIZES:
+            raise ConfigError(f"unknown size '{config.size}'; {nearest(config.size, SIZES)}")
+        self.config = config
+        self.store = store
+        self.validation = validation
+        self.out = Path(config.out)
+        self.precision = resolve_precision(config.precision, config.device)
+        torch.manual_seed(config.seed)
+        self.model = FrameDenoiser(**asdict(SIZES[config.size])).to(config.device)
+        self.average = FrameDenoiser(**asdict(SIZES[config.size])).to(config.device)
+        self.average.load_state_dict(self.model.state_dict())
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        )
+        self.step = 0
+        self.samples_seen = 0
+        self.seconds = 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule done, in [0, 1]."""
+        return min(1.0, self.samples_seen / self.config.samples)
+
+    def run(self) -> None:
+        """Train to the end of the schedule or of the time allowed, writing state, weights, scalars and strips."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self.config.resume:
+            self.restore()
+        self.out.mkdir(parents=True, exist_ok=True)
+        started = saved = time.monotonic()
+        before = self.seconds
+        with SummaryWriter(str(self.out / "tensorboard")) as scalars, tqdm(total=self.config.samples, unit="frame", smoothing=0.05) as bar:
+            bar.update(self.samples_seen)
+            while self.samples_seen < self.config.samples:
+                loss, count = self.train_step()
+                bar.update(count)
+                now = time.monotonic()
+                self.seconds = before + now - started
+                if self.step % 50 == 0:
+                    scalars.add_scalar("train/loss", loss, self.step)
+                    scalars.add_scalar("train/learning_rate", self.optimiser.param_groups[0]["lr"], self.step)
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                if self.step % self.config.strip_steps == 0:
+                    self._report(scalars)
+                if now - saved > 60 * self.config.save_minutes:
+                    self.save()
+                    saved = now
+                if self.config.minutes and now - started > 60 * self.config.minutes:
+                    break
+            self._report(scalars)
+        self.save()
+
+    def train_step(self) -> tuple[float, int]:
+        """One optimiser step; returns the loss and the number of frames predicted. All draws come from (seed, step)."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        rollout = config.rollout_steps if self.progress >= config.rollout_from else 1
+        batch = max(1, config.batch_size // rollout)
+        first, chance = self._windows(rollout)
+        samples = self.store.samples(rng.choice(first, size=batch, p=chance), rollout)
+        if rng.random() < 0.5:
+            samples = mirror(samples)
+        if self.progress < config.crop_until:
+            samples = _crop(samples, int(rng.integers(0, samples.frames.shape[3] // 16 + 1)) * 8)
+        for group in self.optimiser.param_groups:
+            warm = min(1.0, (self.step + 1) / config.warmup)
+            group["lr"] = config.learning_rate * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self._windows_loss(samples, generator, rng)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        self.samples_seen += batch * rollout
+        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        return loss, batch * rollout
+
+    def _windows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        known = self.__dict__.setdefault("_window_table", {})
+        if length not in known:
+            known[length] = self.store.windows(length)
+        return known[length]
+
+    def _windows_loss(self, samples: Samples, generator: torch.Generator, rng: np.random.Generator) -> float:
+        config, device = self.config, self.config.device
+        steps = samples.actions.shape[1]
+        level = draw_levels(len(samples.appearance), config.corruption, generator).to(device)
+        before = to_model(samples.frames[:, 0]).to(device)
+        total = 0.0
+        for k in range(steps):
+            target = to_model(samples.frames[:, k + 1]).to(device)
+            layout = samples.layout[:, k].to(device)
+            condition = corrupted_condition(
+                before, layout, samples.flow[:, k].to(device), samples.actions[:, k].to(device), samples.ego[:, k].to(device),
+                samples.motion[:, k].to(device), samples.appearance.to(device), samples.has_scene.to(device),
+                config.corruption, generator, level, samples.column,
+            )  # fmt: skip
+            batch = len(target)
+            noise_level = torch.rand(batch, generator=generator)
+            noise_level[torch.rand(batch, generator=generator) < config.pure_noise] = 1.0
+            noise_level = noise_level.to(device)
+            t = noise_level.view(-1, 1, 1, 1)
+            noisy = (1 - t) * target + t * torch.randn(target.shape, generator=generator).to(device)
+            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+                predicted = self.model(noisy, noise_level, condition).float()
+            loss = frame_loss(predicted, target, layout.float() / 255, config.region_weight) / steps
+            loss.backward()
+            total += float(loss.detach())
+            own = torch.from_numpy(rng.random(batch) < config.own_frames).view(-1, 1, 1, 1).to(device)
+            before = torch.where(own & (t > 0.5), predicted.detach().clamp(-1, 1), target)
+        return total
+
+    def generator(self) -> FrameGenerator:
+        """The averaged weights as a generator."""
+        return FrameGenerator(FramePipeline(self.average, new_scheduler()))
+
+    def _report(self, scalars: object) -> None:
+        from .strips import rollout_strip
+
+        store = self.validation or self.store
+        strip, error_db = rollout_strip(self.average, store, seed=self.config.seed)
+        self.average.train()
+        scalars.add_scalar("validation/rollout_db", error_db, self.step)  # type: ignore[attr-defined]
+        scalars.add_image("validation/rollout", strip, self.step, dataformats="HWC")  # type: ignore[attr-defined]
+
+    def save(self) -> None:
+        """Write weights and the state to resume from, aside first and then under their names."""
+        aside = self.out / "state.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, aside / "state.safetensors")
+        meta = {
+            "format": STATE_FORMAT,
+            "step": self.step,
+            "samples": self.samples_seen,
+            "seconds": self.seconds,
+            "config": asdict(self.config),
+        }
+        (aside / "state.json").write_text(json.dumps(meta, indent=1) + "\n")
+        _replace(aside, self.out / "state")
+        weights = self.out / "weights.partial"
+        shutil.rmtree(weights, ignore_errors=True)
+        self.generator().save(weights)
+        _replace(weights, self.out / "weights")
+
+    def restore(self) -> None:
+        """Go on from the state in the run's folder, if there is one.
+
+        Raises:
+            CheckpointError: a state that is damaged, of another version, or of another size, seed or batch.
+        """
+        folder = self.out / "state"
+        if not folder.is_dir():
+            return
+        try:
+            meta = json.loads((folder / "state.json").read_text())
+            tensors = load_file(folder / "state.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"the training state '{folder}' cannot be read ({error}); delete it or set resume=false") from error
+        if meta.get("format") != STATE_FORMAT:
+            raise CheckpointError(f"'{folder}' is a training state of format {meta.get('format')}; this version reads {STATE_FORMAT}")
+        for key in ("size", "seed", "batch_size"):
+            if meta["config"][key] != getattr(self.config, key):
+                was, now = meta["config"][key], getattr(self.config, key)
+                raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
+        part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        self.model.load_state_dict(part("model."))
+        self.average.load_state_dict(part("average."))
+        state = self.optimiser.state_dict()
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimiser.").items():
+            index, key = name.split(".", 1)
+            entries.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
+        self.step, self.samples_seen, self.seconds = meta["step"], meta["samples"], meta["seconds"]
+
+
+def _replace(new: Path, final: Path) -> None:
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _crop(samples: Samples, offset: int) -> Samples:
+    """Half the width of windows, from column `offset` on; pixel motion is kept relative to the crop."""
+    width = samples.frames.shape[3] // 2
+    columns = slice(offset, offset + width)
+    flow = samples.flow[..., columns].clone()
+    flow[:, :, 0] -= offset
+    return Samples(
+        samples.frames[:, :, :, columns], samples.layout[..., columns], flow,
+        samples.actions, samples.ego, samples.motion, samples.appearance, samples.has_scene, column=offset,
+    )  # fmt: skip
+
+
+def mirror(samples: Samples) -> Samples:
+    """The mirror image of windows: pictures, layouts and motion reflected, steering and yaw negated.
+
+    Normals are left as they are: they say how a face is lit, and the light of a mirrored picture is the original's.
+    """
+    layout = samples.layout.flip(-1)
+    flow = samples.flow.flip(-1).clone()
+    flow[:, :, 0] = samples.frames.shape[3] - flow[:, :, 0]
+    return Samples(
+        samples.frames.flip(3), layout, flow,
+        samples.actions * torch.tensor([-1.0, 1.0]), samples.ego * torch.tensor([1.0, -1, -1, 1, 1, -1, -1]),
+        samples.motion * torch.tensor([1.0, -1, -1]), samples.appearance, samples.has_scene,
+    )  # fmt: skip
+
+
+def train_world(config: TrainWorldConfig) -> Path:
+    """Train a world model on a folder of clips; returns the folder of its weights."""
+    torch.set_num_threads(config.threads)
+    store = open_store(config.data, "train")
+    try:
+        validation = open_store(config.data, "validation")
+    except Exception:
+        validation = None
+    trainer = WorldTrainer(config, store, validation)
+    trainer.run()
+    return trainer.out / "weights"
