@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from ...geometry import wrap_angle
+from ...geometry import polyline_lengths, wrap_angle
 from ...road import RoadMap, SignalState
 from ...scene import DT, AgentKind, Agents, Ego, Scene
 from . import junctions
 from .interface import SLOTS
+from .lane_changes import change_lanes
 from .memory import IdmMemory, character, clear, nearest_agents
-from .paths import AHEAD, CHAIN, Paths, advance, complete, find_lanes, find_previous, follow, lane_rows
+from .obstacles import STEP_AHEAD
+from .paths import AHEAD, CHAIN, Paths, advance, complete, find_lanes, find_previous
+from .sight import Sight, look
 from .spawning import FAR, spawn
 
-STEP_AHEAD = 2.5  # m between the points of an agent's way
-POINTS_AHEAD = 48
-SIDE_MARGIN = 0.3  # m beside a vehicle that must be free
 MINIMUM_GAP = 2.5  # m, s0 of the IDM
 STOP_GAP = 0.5  # m, s0 before a line
-HARD_BRAKING = 8.0  # m/s2, the most an agent brakes
+FIRM_BRAKING = 4.0  # m/s2, the most an agent brakes unless it must
+HARD_BRAKING = 8.0  # m/s2, the most it can
+RESERVE = 1.3  # times the braking that would just do, where that is more than firm
 FREE_BRAKING = 3.0  # m/s2, the most it brakes for a limit or a curve
 YELLOW_BRAKING = 3.0  # m/s2 above which a yellow light is passed
 RED_BRAKING = 7.0  # m/s2 above which even a red one is
@@ -33,17 +33,6 @@ STANDING = 0.3  # m/s
 SETTLE = 1.2  # 1/s, how fast a sideways offset is steered out
 SIDEWAYS_LIMIT = 2.0  # m/s2
 TURNING = 0.25  # 1/m, the tightest turn
-
-
-class Others(NamedTuple):
-    """Everything on the road as obstacles: the agents, then the ego; M = N + 1."""
-
-    position: Tensor  # [B, M, 2]
-    direction: Tensor  # [B, M, 2] unit vector
-    half_length: Tensor  # [B, M]
-    half_width: Tensor  # [B, M]
-    speed: Tensor  # [B, M]
-    valid: Tensor  # [B, M]
 
 
 class IdmTraffic:
@@ -64,7 +53,9 @@ class IdmTraffic:
         chain = torch.full((*lane.shape, CHAIN), -1, dtype=torch.int64, device=lane.device)
         chain[..., 0] = find_previous(scene.road, lane)
         chain[..., 1] = lane
-        chain = complete(scene.road, chain, torch.full_like(lane, AHEAD), agents.id, seed)
+        room = polyline_lengths(scene.road.lane_values(scene.road.centreline, lane)) - arc
+        arriving = (agents.speed.square() - 2 * FREE_BRAKING * room.clamp_min(0)).clamp_min(0).sqrt()
+        chain = complete(scene.road, chain, torch.full_like(lane, AHEAD), agents.id, seed, arriving)
         limit = scene.road.lane_values(scene.road.speed_limit, lane)
         traits = character(seed, agents.id, agents.kind)
         keeps = (agents.speed / limit.clamp_min(1.0)).clamp(0, 1.25)
@@ -78,57 +69,52 @@ class IdmTraffic:
     def step(self, scene: Scene, ego_next: Ego, memory: IdmMemory, seed: Tensor, step: Tensor) -> tuple[Agents, IdmMemory]:
         """Advance all agents by DT; see `Traffic.step`."""
         road, agents = scene.road, scene.agents
-        paths = follow(road, memory.chain)
-        here = paths.piece_start[..., 1] + memory.arc
-        acceleration = self._accelerate(scene, ego_next, memory, paths, here)
-        moved, memory = self._move(road, agents, memory, paths, here, acceleration, seed)
+        sight = look(scene, ego_next, memory)
+        acceleration = self._accelerate(scene, ego_next, memory, sight)
+        moved, remembered = self._move(road, agents, memory, sight.paths, sight.here, acceleration, seed)
+        remembered = change_lanes(road, agents, moved, memory, remembered, sight, seed, step)
         gone = moved.valid & ((moved.position - ego_next.position.unsqueeze(1)).square().sum(-1) > FAR**2)
         moved = clear(moved, gone)
         if self.spawning:
-            moved, memory = spawn(road, moved, memory, ego_next, seed, step)
-        return moved, memory
+            moved, remembered = spawn(road, moved, remembered, ego_next, seed, step)
+        return moved, remembered
 
-    def _accelerate(self, scene: Scene, ego: Ego, memory: IdmMemory, paths: Paths, here: Tensor) -> Tensor:
+    def _accelerate(self, scene: Scene, ego: Ego, memory: IdmMemory, sight: Sight) -> Tensor:
         """Accelerations [B, N] that agents choose."""
-        road, agents, chain = scene.road, scene.agents, memory.chain
-        speed, half_length, half_width = agents.speed, agents.length / 2, agents.width / 2
-        rows = lane_rows(road, chain)
-        limits = road.speed_limit.reshape(-1)[rows]
-        kinds = road.kind.reshape(-1)[rows]
-        on_lane = agents.valid & (chain[..., 1] >= 0)
-
-        ahead = paths.sample(here.unsqueeze(-1) + STEP_AHEAD * torch.arange(POINTS_AHEAD, device=here.device))
-        gap, leader_speed, ego_in_lane = nearest_ahead(ahead, memory.lateral, half_length, half_width, obstacles(agents, ego, scene))
-
-        red = red_line(scene, rows, paths, here, half_length, speed, chain)
-        way = junctions.approach(paths, chain, kinds, here, half_length, speed, on_lane)
-        stop = red
-        if bool(way.present.any()):
+        agents, speed = scene.agents, scene.agents.speed
+        stop = red_line(scene, sight, speed, memory.chain)
+        stop = torch.where(sight.ends, torch.minimum(stop, sight.paths.ends[..., -1] - sight.here - sight.half_length), stop)
+        if bool(sight.way.present.any()):
             hold = junctions.hold_distance(
-                way,
-                held=(torch.minimum(gap, red) < way.line),
-                approach_limit=limits[..., 1],
+                sight.way,
+                held=(torch.minimum(sight.gap, stop) < sight.way.line),
+                approach_limit=sight.limits[..., 1],
                 waited=memory.waited,
-                half_width=half_width,
+                half_width=agents.width / 2,
                 speed=speed,
-                side=road.traffic_side,
+                side=scene.road.traffic_side,
                 ego=ego,
                 ego_half_width=scene.profile.width / 2,
-                ego_in_lane=ego_in_lane,
+                ego_in_lane=sight.ego_in_lane,
+                route=scene.route,
             )
-            stop = torch.minimum(red, hold)
+            stop = torch.minimum(stop, hold)
 
         factor, headway, power, comfort = memory.character.unbind(-1)
-        wanted = desired_speed(ahead, limits, factor, chain, paths, here)
+        wanted = desired_speed(sight, factor, memory.chain)
         free = (power * (1 - (speed / wanted).pow(4))).clamp_min(-FREE_BRAKING)
         root = 2 * torch.sqrt(power * comfort)
-        keep = MINIMUM_GAP + (speed * headway + speed * (speed - leader_speed) / root).clamp_min(0)
+        keep = MINIMUM_GAP + (speed * headway + speed * (speed - sight.leader_speed) / root).clamp_min(0)
         halt = STOP_GAP + speed * headway * 0.5 + speed.square() / root
-        press = torch.maximum(keep / gap.clamp_min(0.3), halt / stop.clamp_min(0.3))
-        target = torch.minimum((free - power * press.square()).clamp_min(-HARD_BRAKING), power)
+        room, line = sight.gap.clamp_min(0.3), stop.clamp_min(0.3)
+        closing = (speed - sight.leader_speed).clamp_min(0)
+        needed = torch.maximum(closing.square() / (room - 0.5).clamp_min(0.2), speed.square() / line) / 2
+        braking = power * torch.maximum(keep / room, halt / line).square()
+        braking = torch.minimum(braking, (RESERVE * needed).clamp(FIRM_BRAKING, HARD_BRAKING))
+        target = torch.minimum((free - braking).clamp_min(-HARD_BRAKING), power)
         eased = agents.acceleration + (target - agents.acceleration).clamp(JERK[0] * DT, JERK[1] * DT)
         chosen = torch.where(target < -FREE_BRAKING, target, eased)
-        return torch.where(on_lane, chosen, torch.zeros_like(chosen))
+        return torch.where(sight.on_lane, chosen, torch.zeros_like(chosen))
 
     def _move(
         self, road: RoadMap, agents: Agents, memory: IdmMemory, paths: Paths, here: Tensor, acceleration: Tensor, seed: Tensor
@@ -169,87 +155,32 @@ class IdmTraffic:
         return agents, IdmMemory(chain, arc, lateral, drift, memory.character, waited, memory.target, memory.next_id)
 
 
-def obstacles(agents: Agents, ego: Ego, scene: Scene) -> Others:
-    """Agents and ego as one list of boxes."""
-    heading = torch.cat((agents.heading, ego.heading.unsqueeze(-1)), -1)
-    join = lambda mine, egos: torch.cat((mine, egos.unsqueeze(1)), 1)
-    return Others(
-        position=join(agents.position, ego.position),
-        direction=torch.stack((torch.cos(heading), torch.sin(heading)), -1),
-        half_length=join(agents.length, scene.profile.length) / 2,
-        half_width=join(agents.width, scene.profile.width) / 2,
-        speed=join(agents.speed, ego.speed),
-        valid=join(agents.valid, torch.ones_like(ego.speed, dtype=torch.bool)),
-    )
-
-
-def nearest_ahead(ahead: Tensor, lateral: Tensor, half_length: Tensor, half_width: Tensor, others: Others) -> tuple[Tensor, Tensor, Tensor]:
-    """Find what each agent would run into first along its way.
-
-    Args:
-        ahead: [B, N, POINTS_AHEAD, 4] points and directions from its centre on.
-        lateral: [B, N] m, its present offset from that way.
-        half_length: [B, N] m.
-        half_width: [B, N] m.
-        others: all boxes; entry i < N is agent i itself.
-
-    Returns:
-        gap between bumpers [B, N] in m (infinite: nothing), the obstacle's speed along the way [B, N], and whether the
-        ego is in the agent's own lane, before or behind it [B, N].
-    """
-    batch, agents, points, _ = ahead.shape
-    dx = others.position[:, None, :, None, 0] - ahead[:, :, None, :, 0]
-    dy = others.position[:, None, :, None, 1] - ahead[:, :, None, :, 1]
-    nearest = torch.addcmul(dx.square_(), dy, dy).argmin(-1)
-    index = nearest.view(batch * agents, -1) + torch.arange(batch * agents, device=ahead.device).unsqueeze(-1) * points
-    at = ahead.view(-1, 4)[index].view(batch, agents, -1, 4)
-    relative = others.position.unsqueeze(1) - at[..., :2]
-    ux, uy = at[..., 2], at[..., 3]
-    along = relative[..., 0] * ux + relative[..., 1] * uy
-    side = ux * relative[..., 1] - uy * relative[..., 0]
-    arc = STEP_AHEAD * nearest + along
-    direction = others.direction.unsqueeze(1)
-    cos = ux * direction[..., 0] + uy * direction[..., 1]
-    sin = (ux * direction[..., 1] - uy * direction[..., 0]).abs()
-    length, width = others.half_length.unsqueeze(1), others.half_width.unsqueeze(1)
-    off = (side - lateral.clamp_min(0).unsqueeze(-1)).clamp_min(0) + (lateral.clamp_max(0).unsqueeze(-1) - side).clamp_min(0)
-    reach = width * cos.abs() + length * (sin - 0.1).clamp_min(0)
-    beside = off < half_width.unsqueeze(-1) + reach + SIDE_MARGIN
-    in_way = beside & (arc > 0) & (along.abs() < 2 * STEP_AHEAD) & others.valid.unsqueeze(1)
-    in_way.diagonal(dim1=1, dim2=2).fill_(False)
-    gap = arc - half_length.unsqueeze(-1) - length * cos.abs() - width * sin
-    gap, leader = torch.where(in_way, gap, torch.full_like(gap, torch.inf)).min(-1)
-    speed = (others.speed.unsqueeze(1) * cos).gather(-1, leader.unsqueeze(-1)).squeeze(-1)
-    return gap, speed, (beside & (cos > 0.7))[..., -1]
-
-
-def red_line(scene: Scene, rows: Tensor, paths: Paths, here: Tensor, half_length: Tensor, speed: Tensor, chain: Tensor) -> Tensor:
+def red_line(scene: Scene, sight: Sight, speed: Tensor, chain: Tensor) -> Tensor:
     """Distance [B, N] in m from each agent's front to where it must stop for a signal; infinite where none is against it."""
     road = scene.road
     batch, lanes = road.width.shape
     table = torch.zeros(batch, lanes + 1, dtype=torch.int64, device=chain.device)
     lane = torch.where(road.signal_lane >= 0, road.signal_lane, torch.full_like(road.signal_lane, lanes))
     table.scatter_(1, lane, scene.signals)
-    state = table[:, :lanes].reshape(-1)[rows]
-    room = paths.piece_end - (here + half_length + junctions.STANDOFF).unsqueeze(-1)
+    state = table[:, :lanes].reshape(-1)[sight.rows]
+    room = sight.paths.piece_end - (sight.here + sight.half_length + junctions.STANDOFF).unsqueeze(-1)
     room[..., 0] = -torch.inf
     braking = speed.square().unsqueeze(-1) / 2 / (room + junctions.STANDOFF).clamp_min(0.1)
-    against = ((state == int(SignalState.RED)) & (braking < RED_BRAKING)) | (
-        (state == int(SignalState.YELLOW)) & (braking < YELLOW_BRAKING)
-    )
-    against = against & (room > -junctions.STANDOFF) & (chain >= 0)
+    limit = torch.where(state == int(SignalState.RED), RED_BRAKING, YELLOW_BRAKING)
+    against = ((state == int(SignalState.RED)) | (state == int(SignalState.YELLOW))) & (braking < limit)
+    against = against & (room + junctions.STANDOFF > junctions.ENTERED) & (chain >= 0)
     return torch.where(against, room, torch.full_like(room, torch.inf)).amin(-1)
 
 
-def desired_speed(ahead: Tensor, limits: Tensor, factor: Tensor, chain: Tensor, paths: Paths, here: Tensor) -> Tensor:
-    """Speed [B, N] in m/s each agent would like, for the limits and curves on its way."""
-    own = limits[..., 1:] * factor.unsqueeze(-1)
-    room = (paths.piece_start[..., 1:] - here.unsqueeze(-1)).clamp_min(0)
+def desired_speed(sight: Sight, factor: Tensor, chain: Tensor) -> Tensor:
+    """Speed [B, N] in m/s each agent would like, for the limits and curves on its way; `factor` [B, N] of the limit."""
+    own = sight.limits[..., 1:] * factor.unsqueeze(-1)
+    room = (sight.paths.piece_start[..., 1:] - sight.here.unsqueeze(-1)).clamp_min(0)
     by_limit = own.square() + 2 * ANTICIPATION * room
     by_limit = torch.where(chain[..., 1:] >= 0, by_limit, torch.full_like(by_limit, torch.inf)).amin(-1)
-    direction = ahead[..., 1:, :2] - ahead[..., :-1, :2]
-    bend = (direction[..., 3:, :] - direction[..., :-3, :]).norm(dim=-1) / (3 * STEP_AHEAD**2)
-    bend = bend * (direction[..., 3:, :].square().sum(-1) > 1.0)
-    start = STEP_AHEAD * torch.arange(bend.shape[-1], device=ahead.device)
+    step = sight.ahead[..., 1:, :2] - sight.ahead[..., :-1, :2]
+    bend = (step[..., 3:, :] - step[..., :-3, :]).norm(dim=-1) / (3 * STEP_AHEAD**2)
+    bend = bend * (step[..., 3:, :].square().sum(-1) > 0.8 * STEP_AHEAD**2)  # not where the known way ends
+    start = STEP_AHEAD * torch.arange(bend.shape[-1], device=bend.device)
     by_curve = (CURVE_ACCELERATION / bend.clamp_min(1e-4) + 2 * ANTICIPATION * start).amin(-1)
     return torch.sqrt(torch.minimum(by_limit, by_curve)).clamp_min(1.0)

@@ -7,26 +7,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...road import LaneKind
+from ...road import ROUTE_STEP, LaneKind, Route
 from ...scene import Ego
 from .paths import Paths
 
 ZONE_POINTS = 8  # points of an agent's way through its next junction
 LOOK = 60.0  # m before a junction from where on it is considered
 STANDOFF = 1.0  # m between a waiting vehicle's front and the line
-ENTERED = 0.3  # m before the line from where on a vehicle counts as inside
+ENTERED = -0.6  # m before the line from where on a vehicle counts as inside
 CLEARANCE = 0.6  # m between two vehicles' sides that still counts as crossing
 SPARE = 1.0  # s between one vehicle's leaving and the other's arrival
 PULL_AWAY = 1.5  # m/s2 assumed when arrival times are guessed
 COMMITTED_BRAKING = 6.0  # m/s2 beyond which a vehicle no longer stops for right of way
 EGO_HORIZON = 3.0  # s the ego's motion is extrapolated
+EGO_POINTS = 32  # points, ROUTE_STEP apart
+ON_ROUTE = 2.5  # m from its route within which the ego is taken to follow it
 
 
 class Approach(NamedTuple):
     """Each agent's next junction (or the one it is in), all [B, N] unless said."""
 
     present: Tensor  # bool, there is one within LOOK
-    inside: Tensor  # bool, its front has entered
+    inside: Tensor  # bool, its front has entered, or can no longer stop before it
     line: Tensor  # m from its front to the junction
     way: Tensor  # [B, N, ZONE_POINTS, 2] what remains of its way through
     turn: Tensor  # sine of the turn in the junction, positive to the left
@@ -58,9 +60,10 @@ def approach(paths: Paths, chain: Tensor, kinds: Tensor, here: Tensor, half_leng
     reach = torch.stack((line, leave + half_length), -1).clamp_min(0)
     v = speed.unsqueeze(-1)
     times = (torch.sqrt(v.square() + 2 * PULL_AWAY * reach) - v) / PULL_AWAY
+    committed = (speed.square() / (2 * COMMITTED_BRAKING) - STANDOFF).clamp_min(ENTERED)
     return Approach(
         present=present,
-        inside=present & (line < ENTERED),
+        inside=present & (line < committed),
         line=line,
         way=way[..., :2],
         turn=turn,
@@ -82,6 +85,7 @@ def hold_distance(
     ego: Ego,
     ego_half_width: Tensor,
     ego_in_lane: Tensor,
+    route: Route,
 ) -> Tensor:
     """Distance [B, N] in m that each agent may still go before it must wait for others; infinite where it need not.
 
@@ -96,13 +100,14 @@ def hold_distance(
         ego: [B].
         ego_half_width: [B] m.
         ego_in_lane: bool [B, N], the ego is before or behind the agent in its own lane (following handles that).
+        route: [B], the ego's.
     """
     agents = way.line.shape[1]
     across = (way.turn * side.unsqueeze(-1)).clamp_min(0)
     rank = torch.arange(agents, device=way.line.device) * 1e-3
     key = approach_limit - 6 * across - 2 * way.turn.abs() - 0.5 * way.arrives.clamp_max(20) + waited - rank
     key = key + 1000 * way.inside
-    waits = way.present & ~way.inside & (way.line > speed.square() / (2 * COMMITTED_BRAKING) - STANDOFF)
+    waits = way.present & ~way.inside
 
     x, y = way.way[..., 0].flatten(1), way.way[..., 1].flatten(1)
     apart = (x.unsqueeze(-1) - x.unsqueeze(-2)).square() + (y.unsqueeze(-1) - y.unsqueeze(-2)).square()
@@ -116,19 +121,33 @@ def hold_distance(
     goes_first = other(way.inside) | (comes & (other(key) > own(key)))
     wait = (meet & ~same & goes_first & other(way.present)).any(-1)
 
-    track = _extrapolate(ego)
-    gap = (way.way.unsqueeze(-2) - track[:, None, None]).square().sum(-1).flatten(2).amin(-1)
+    track, reached = _extrapolate(ego, route)
+    gap = (way.way.unsqueeze(-2) - track[:, None, None]).square().sum(-1).amin(2)
+    gap = torch.where(reached.unsqueeze(1), gap, torch.full_like(gap, torch.inf)).amin(-1)
     ego_crosses = gap < (half_width + ego_half_width.unsqueeze(-1) + CLEARANCE).square()
     wait = wait | (ego_crosses & ~ego_in_lane)
     return torch.where(waits & wait, way.line - STANDOFF, torch.full_like(way.line, torch.inf))
 
 
-def _extrapolate(ego: Ego) -> Tensor:
-    """Positions [B, 7, 2] of the ego over EGO_HORIZON at constant yaw rate and acceleration, never backwards."""
-    time = torch.linspace(0, EGO_HORIZON, 7, device=ego.state.device)
-    speed, acceleration = ego.speed.unsqueeze(-1), ego.acceleration.unsqueeze(-1)
-    until_stop = torch.where(acceleration < -1e-3, speed / (-acceleration).clamp_min(1e-3), torch.full_like(speed, EGO_HORIZON))
-    moving = torch.minimum(time, until_stop)
-    distance = speed * moving + 0.5 * acceleration * moving.square()
-    heading = ego.heading.unsqueeze(-1) + 0.5 * ego.yaw_rate.unsqueeze(-1) * moving
-    return ego.position.unsqueeze(-2) + distance.unsqueeze(-1) * torch.stack((torch.cos(heading), torch.sin(heading)), -1)
+def _extrapolate(ego: Ego, route: Route) -> tuple[Tensor, Tensor]:
+    """Where the ego [B] may come within EGO_HORIZON: points [B, EGO_POINTS, 2], and which of them it reaches.
+
+    They lie on its route while it follows that (its turn signals tell), and ahead of it at its present yaw rate otherwise.
+    """
+    index = torch.arange(EGO_POINTS, device=ego.state.device)
+    until_stop = ego.speed / (-ego.acceleration).clamp_min(1e-3)
+    time = until_stop.clamp_max(EGO_HORIZON)
+    reach = ego.speed * time + 0.5 * ego.acceleration * time.square()
+    distance = ROUTE_STEP * index
+    bend = ego.yaw_rate / ego.speed.clamp_min(1.0)
+    heading = ego.heading.unsqueeze(-1) + 0.5 * bend.unsqueeze(-1) * distance
+    free = ego.position.unsqueeze(-2) + distance.unsqueeze(-1) * torch.stack((torch.cos(heading), torch.sin(heading)), -1)
+
+    away, nearest = (route.points - ego.position.unsqueeze(1)).square().sum(-1).min(-1)
+    place = (nearest.unsqueeze(-1) + index).clamp_max(route.points.shape[1] - 1)
+    batch = torch.arange(place.shape[0], device=place.device).unsqueeze(-1)
+    planned = route.points[batch, place]
+    course = planned[:, 2] - planned[:, 0]
+    along = course[:, 0] * torch.cos(ego.heading) + course[:, 1] * torch.sin(ego.heading) > 0
+    on_route = (away < ON_ROUTE**2) & along
+    return torch.where(on_route.view(-1, 1, 1), planned, free), distance <= reach.clamp_min(0).unsqueeze(-1)

@@ -68,8 +68,11 @@ def follow(road: RoadMap, chain: Tensor) -> Paths:
     return Paths(table, ends, piece_start, piece_end)
 
 
-def choose_successor(road: RoadMap, lane: Tensor, draw: Tensor) -> Tensor:
-    """Draw the lane after each of `lane` [B, N] (-1: none), straight on more often than turns, by `draw` [B, N] in [0, 1)."""
+def choose_successor(road: RoadMap, lane: Tensor, draw: Tensor, arriving: Tensor | None = None) -> Tensor:
+    """Draw the lane after each of `lane` [B, N] (-1: none), straight on more often than turns, by `draw` [B, N] in [0, 1).
+
+    `arriving` [B, N] is the least speed in m/s an agent can come there with; slower lanes are then taken only if all are.
+    """
     rows = lane_rows(road, lane)
     options = road.successors.reshape(-1, road.successors.shape[-1])[rows]
     option_rows = lane_rows(road, options)
@@ -78,6 +81,9 @@ def choose_successor(road: RoadMap, lane: Tensor, draw: Tensor) -> Tensor:
     far = ends[option_rows][..., 1, :] - ends[option_rows][..., 0, :]
     straight = torch.nn.functional.cosine_similarity(out.unsqueeze(-2), far, dim=-1)
     weight = (0.5 + 0.5 * straight).square() + 0.02
+    if arriving is not None:
+        slow = road.speed_limit.reshape(-1)[option_rows] < arriving.unsqueeze(-1)
+        weight = torch.where(slow, 1e-4 * weight, weight)
     weight = torch.where(options >= 0, weight, torch.zeros_like(weight))
     total = torch.cumsum(weight, -1)
     pick = ((draw * total[..., -1]).unsqueeze(-1) >= total).sum(-1, keepdim=True).clamp_max(options.shape[-1] - 1)
@@ -123,12 +129,16 @@ def advance(chain: Tensor, passed: Tensor) -> Tensor:
     return torch.where(index < CHAIN, shifted, torch.full_like(shifted, -1))
 
 
-def complete(road: RoadMap, chain: Tensor, missing: Tensor, identity: Tensor, seed: Tensor) -> Tensor:
-    """Draw the last `missing` [B, N] lanes of chains [B, N, CHAIN], from the episode's seed [B] and the agent's id [B, N]."""
+def complete(road: RoadMap, chain: Tensor, missing: Tensor, identity: Tensor, seed: Tensor, arriving: Tensor | None = None) -> Tensor:
+    """Draw the last `missing` [B, N] lanes of chains [B, N, CHAIN], from the episode's seed [B] and the agent's id [B, N].
+
+    `arriving` [B, N] is for the lane right after the present one; see `choose_successor`.
+    """
     most = int(missing.max()) if missing.numel() else 0
     chain = chain.clone() if most else chain
     for place in range(CHAIN - most, CHAIN):
         before = chain[..., place - 1]
-        fresh = choose_successor(road, before, uniform(seed.unsqueeze(-1), identity, before, 13))
+        draw = uniform(seed.unsqueeze(-1), identity, before, 13)
+        fresh = choose_successor(road, before, draw, arriving if place == 2 else None)
         chain[..., place] = torch.where(place >= CHAIN - missing, fresh, chain[..., place])
     return chain

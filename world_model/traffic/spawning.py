@@ -23,14 +23,20 @@ EVERY = 3  # steps between arrivals
 TRIES = 6  # places tried for an arrival
 LONGEST_WAY = 8.0  # m, shortest lane that takes an arrival
 APPROACH_BRAKING = 2.5  # m/s2, an arrival can stop at its lane's end with this
-ROOM = (10.0, 0.8)  # m and s, distance to others at an arrival's speed
+ROOM = (10.0, 0.6)  # m and s, distance to others in an arrival's lane at its speed
+BESIDE = 2.6  # m from its lane's centre that counts as in it
+STOPPING = 5.0  # m/s at which an arrival may come to a signal
 
-KINDS = (AgentKind.CAR, AgentKind.CAR, AgentKind.CAR, AgentKind.TRUCK, AgentKind.BUS)
-SHARES = (0.45, 0.25, 0.17, 0.08, 0.05)
-SIZES = ((4.6, 1.8, 1.5), (4.2, 1.75, 1.5), (4.9, 1.9, 1.75), (8.5, 2.4, 3.2), (12.0, 2.5, 3.2))  # m, length, width, height
-COLOURS = (
-    (0.85, 0.85, 0.86), (0.12, 0.12, 0.13), (0.45, 0.46, 0.48), (0.68, 0.70, 0.72),
-    (0.15, 0.25, 0.55), (0.60, 0.10, 0.10), (0.20, 0.35, 0.22), (0.75, 0.65, 0.30),
+# kind, length, width, height (m) and share of the bodies on the road
+BODIES = (
+    (AgentKind.CAR, 4.1, 1.75, 1.48, 0.26), (AgentKind.CAR, 4.7, 1.85, 1.46, 0.30), (AgentKind.CAR, 4.75, 1.95, 1.75, 0.20),
+    (AgentKind.CAR, 5.6, 2.05, 2.4, 0.10), (AgentKind.TRUCK, 8.6, 2.5, 3.4, 0.06), (AgentKind.TRUCK, 13.5, 2.55, 3.9, 0.03),
+    (AgentKind.BUS, 12.0, 2.55, 3.2, 0.05),
+)  # fmt: skip
+# red, green, blue and share of the paints
+PAINTS = (
+    (0.92, 0.92, 0.92, 0.24), (0.75, 0.76, 0.78, 0.17), (0.42, 0.44, 0.47, 0.15), (0.10, 0.10, 0.11, 0.15), (0.60, 0.10, 0.09, 0.08),
+    (0.11, 0.20, 0.45, 0.08), (0.30, 0.45, 0.62, 0.05), (0.16, 0.33, 0.22, 0.03), (0.80, 0.62, 0.18, 0.03), (0.55, 0.42, 0.30, 0.02),
 )  # fmt: skip
 
 
@@ -101,15 +107,24 @@ def _choose_place(
     direction = pick2(delta) / pick(run).clamp_min(1e-6).unsqueeze(-1)
     place = pick2(line[..., :-1, :]) + (arc - pick(ends - run)).unsqueeze(-1) * direction
     limit = road.speed_limit[batch, lane]
-    speed = torch.minimum(0.9 * limit, torch.sqrt(2 * APPROACH_BRAKING * (ends[..., -1] - arc).clamp_min(0) + 25.0))
+    onward = road.successors[batch, lane, 0]
+    signalled = (lane.unsqueeze(-1) == road.signal_lane.unsqueeze(1)).any(-1)
+    beyond = torch.where(signalled, STOPPING, road.speed_limit.gather(1, onward.clamp_min(0)))
+    beyond = torch.where(onward >= 0, beyond, limit)
+    room = (ends[..., -1] - arc).clamp_min(0)
+    speed = 0.9 * torch.minimum(limit, torch.sqrt(beyond.square() + 2 * APPROACH_BRAKING * room))
 
     local = to_frame(place, ego.position.unsqueeze(1), ego.heading.unsqueeze(1))
     away = local.norm(dim=-1)
     seen = torch.atan2(local[..., 1], local[..., 0]).abs() < VIEW
     ring = (away > torch.where(seen, NEAR_RING[1], NEAR_RING[0])) & (away < FAR_RING)
-    others = (place.unsqueeze(2) - agents.position.unsqueeze(1)).norm(dim=-1) - agents.length.unsqueeze(1) / 2
-    others = torch.where(agents.valid.unsqueeze(1), others, torch.full_like(others, torch.inf)).amin(-1)
-    good = ring & (others > ROOM[0] + ROOM[1] * speed) & torch.isfinite(value)
+    apart = agents.position.unsqueeze(1) - place.unsqueeze(2)
+    along = (apart * direction.unsqueeze(2)).sum(-1).abs() - agents.length.unsqueeze(1) / 2
+    aside = (direction[..., None, 0] * apart[..., 1] - direction[..., None, 1] * apart[..., 0]).abs()
+    needed = torch.where(aside < BESIDE, (ROOM[0] + ROOM[1] * speed).unsqueeze(-1), ROOM[0])
+    crowded = (torch.maximum(along, aside - BESIDE) < needed) & (aside < needed + BESIDE) & agents.valid.unsqueeze(1)
+    crowded = (crowded & ((aside < BESIDE) | (apart.norm(dim=-1) < ROOM[0]))).any(-1)
+    good = ring & ~crowded & torch.isfinite(value)
     chosen = good.float().argmax(-1)
     rows = torch.arange(chosen.shape[0], device=chosen.device)
     return lane[rows, chosen], arc[rows, chosen], place[rows, chosen], direction[rows, chosen], speed[rows, chosen], good.any(-1)
@@ -117,9 +132,9 @@ def _choose_place(
 
 def _choose_looks(seed: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Kind [B], size [B, 3] in m and colour [B, 3] of an arrival."""
-    body = (uniform(seed, step, 23).unsqueeze(-1) >= torch.tensor(SHARES, device=seed.device).cumsum(-1)[:-1]).sum(-1)
-    paint = (uniform(seed, step, 29) * len(COLOURS)).long()
-    stretch = 0.95 + 0.1 * uniform(seed, step, 31)
-    size = torch.tensor(SIZES, device=seed.device)[body]
-    size = torch.cat((size[:, :1] * stretch.unsqueeze(-1), size[:, 1:]), -1)
-    return torch.tensor([int(k) for k in KINDS], device=seed.device)[body], size, torch.tensor(COLOURS, device=seed.device)[paint]
+    bodies, paints = (torch.tensor(table, device=seed.device) for table in (BODIES, PAINTS))
+    choose = lambda draw, share: (draw.unsqueeze(-1) >= share.cumsum(-1)[:-1]).sum(-1)
+    body = bodies[choose(uniform(seed, step, 23), bodies[:, -1])]
+    paint = paints[choose(uniform(seed, step, 29), paints[:, -1])]
+    shade = 0.08 * uniform(seed.unsqueeze(-1), step.unsqueeze(-1), torch.arange(3, device=seed.device), 31) - 0.04
+    return body[:, 0].long(), body[:, 1:4], (paint[:, :3] + shade).clamp(0, 1)
