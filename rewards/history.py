@@ -33,7 +33,7 @@ def smoothed(values: Tensor, window: int, order: int, derivative: int = 0, step:
         windows: whether `values` are windows.
     """
     weights = _last_value_weights(window, order, derivative, step, values.dtype, values.device)
-    return ((values if windows else trailing(values, window)) * weights).sum(-1)
+    return (values if windows else trailing(values, window)) @ weights
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from ..scene import Track
 LANE_CANDIDATES = 14  # nearest lanes of any drivable kind that are looked at
 ROUTE_CANDIDATES = 6  # nearest lanes of the route
 JUNCTION_CANDIDATES = 2
+NEAR_JUNCTION = 15.0  # m from its bounding box, out of which no vehicle's corner is in a junction
 FAR = 1000.0  # m, lateral offset where no lane of the route exists
 NO_LANE_LIMIT = 13.89  # m/s, speed limit where no lane exists at all
 _CHUNK_ELEMENTS = 2_000_000
@@ -142,6 +143,9 @@ def _in_multiple_lanes(track: Track, index: Tensor, inside: Tensor) -> Tensor:
     Source: NAVSIM pdm_scorer.py, `_calculate_ego_area`; joining lanes in line is ours, for our lanes are cut into pieces.
     """
     index, corners = index[..., :LANE_CANDIDATES], inside[:, :, :LANE_CANDIDATES, :4]
+    in_one_lane = corners.all(-1).any(-1)
+    if bool(in_one_lane.all()):
+        return ~in_one_lane
     successors = track.road.lane_values(track.road.successors, index)  # [B, T, K, 4]
     follows = ((successors.unsqueeze(-1) == index[:, :, None, None]) & (index >= 0)[:, :, None, None]).any(-2)  # [B, T, K, K]
     in_line = follows | follows.transpose(-1, -2)
@@ -156,8 +160,9 @@ def _in_junction_polygons(track: Track, points: Tensor) -> Tensor:
         return torch.zeros(points.shape[:3], dtype=torch.bool, device=points.device)
     low, high = polygons.amin(2).unsqueeze(1), polygons.amax(2).unsqueeze(1)
     centre = track.ego.position.unsqueeze(2)
-    gap = (torch.maximum(low - centre, centre - high).clamp_min(0)).square().sum(-1)
-    gap = gap.masked_fill((high == low).all(-1), torch.inf)
+    gap = torch.maximum(low - centre, centre - high).amax(-1).masked_fill((high == low).all(-1), torch.inf)
+    if not bool((gap < NEAR_JUNCTION).any()):
+        return torch.zeros(points.shape[:3], dtype=torch.bool, device=points.device)
     index = gap.topk(min(JUNCTION_CANDIDATES, polygons.shape[1]), dim=-1, largest=False).indices
     near = track.road.lane_values(polygons, index)  # [B, T, J', V, 2]
     return points_in_polygons(points.unsqueeze(3), near.unsqueeze(2)).any(-1)

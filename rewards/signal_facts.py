@@ -18,8 +18,10 @@ STOP_REGION_DEPTH = 2.0  # m past the stop line
 STOP_REGION_SHARE = 0.5  # middle share of the stop line, so that a neighbouring lane's light is not touched in passing
 ALIGNED = math.radians(60.0)  # a light concerns the ego if it serves traffic within this of its heading
 SIGNAL_CANDIDATES = 4
-LOOK_AHEAD_POINTS = 16
-LOOK_AHEAD_SPACING = 4.0  # m
+NEAR_LINE = 15.0  # m from the middle of a stop line, out of which no vehicle touches its stop region
+LOOK_BACK = 2  # points of the route, ROUTE_STEP apart
+LOOK_AHEAD_STRIDE = 2  # points of the route
+LOOK_AHEAD_POINTS = 18  # every LOOK_AHEAD_STRIDE-th point of the route: 64 m ahead
 CORRIDOR_MARGIN = 0.3  # m beside the ego's box that count as its way
 YELLOW_BRAKING = 3.0  # m/s2, a yellow light stops whoever can stop with this
 LINE_PASSED = 1.0  # m past the line, from where on the light is behind
@@ -40,6 +42,7 @@ class NearSignals(Batched):
 
     index: Tensor  # [B, T, K] int64
     exists: Tensor  # [B, T, K] bool
+    close: Tensor  # [B, T, K] bool, the ego may reach its stop region
 
 
 def near_signals(track: Track) -> NearSignals:
@@ -48,9 +51,9 @@ def near_signals(track: Track) -> NearSignals:
     on_route = road.lane_values(track.route.lane_mask(road.width.shape[1]), road.signal_lane) & (road.signal_lane >= 0)
     turned = wrap_angle(road.signal_head[..., 3].unsqueeze(1) - ego.heading.unsqueeze(-1)).abs()
     concerned = (turned < ALIGNED) & on_route.unsqueeze(1)
-    gap = (road.stop_line.mean(2).unsqueeze(1) - ego.position.unsqueeze(2)).square().sum(-1).masked_fill(~concerned, torch.inf)
-    value, index = gap.topk(min(SIGNAL_CANDIDATES, gap.shape[-1]), dim=-1, largest=False)
-    return NearSignals(index, torch.isfinite(value))
+    square = (road.stop_line.mean(2).unsqueeze(1) - ego.position.unsqueeze(2)).square().sum(-1).masked_fill(~concerned, torch.inf)
+    value, index = square.topk(min(SIGNAL_CANDIDATES, square.shape[-1]), dim=-1, largest=False)
+    return NearSignals(index, torch.isfinite(value), value < NEAR_LINE**2)
 
 
 def stop_regions_entered(track: Track) -> Tensor:
@@ -58,18 +61,18 @@ def stop_regions_entered(track: Track) -> Tensor:
 
     A stop region reaches from the stop line STOP_REGION_DEPTH past it, over the middle STOP_REGION_SHARE of its length.
     """
-    if track.signals.shape[-1] == 0:
-        return torch.zeros(track.signals.shape, dtype=torch.bool, device=track.signals.device)
-    road = track.road
-    near = track.derived(near_signals)
+    road, near = track.road, track.derived(near_signals)
+    nowhere = torch.zeros_like(track.signals, dtype=torch.bool)
+    if not bool(near.close.any()):
+        return nowhere
     line = road.lane_values(road.stop_line, near.index)  # [B, T, K, 2, 2]
     heading = road.lane_values(road.signal_head[..., 3], near.index)
     across = (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
     forward = torch.stack((torch.cos(heading), torch.sin(heading)), -1)
     depth = torch.full_like(across, STOP_REGION_DEPTH)
     region = box_corners(line.mean(-2) + 0.5 * STOP_REGION_DEPTH * forward, heading, depth, STOP_REGION_SHARE * across)
-    inside = boxes_overlap(track.derived(ego_corners).unsqueeze(2), region) & near.exists
-    return torch.zeros_like(track.signals, dtype=torch.bool).scatter(-1, near.index, inside)
+    inside = boxes_overlap(track.derived(ego_corners).unsqueeze(2), region) & near.close
+    return nowhere.scatter(-1, near.index, inside)
 
 
 def way_ahead(track: Track) -> WayAhead:
@@ -105,10 +108,8 @@ def way_ahead(track: Track) -> WayAhead:
 
 
 def _route_ahead(track: Track) -> Tensor:
-    """The route from a little behind the ego on, as a polyline [B, T, P, 2]."""
-    arc = track.derived(route_position).arc
-    batch, steps = arc.shape
-    row = torch.arange(batch, device=arc.device).repeat_interleave(steps)
-    route = track.route if steps == 1 else track.route[row]
-    begin = (arc.reshape(-1) / ROUTE_STEP).floor() * ROUTE_STEP - 2 * LOOK_AHEAD_SPACING
-    return route.ahead(begin, LOOK_AHEAD_POINTS + 1, LOOK_AHEAD_SPACING).view(batch, steps, -1, 2)
+    """The route from a little behind the ego on, as a polyline [B, T, LOOK_AHEAD_POINTS, 2] of every second stored point."""
+    points = track.route.points
+    begin = (track.derived(route_position).arc / ROUTE_STEP).long() - LOOK_BACK
+    index = begin.unsqueeze(-1) + LOOK_AHEAD_STRIDE * torch.arange(LOOK_AHEAD_POINTS, device=points.device)
+    return track.road.lane_values(points, index.clamp(0, points.shape[1] - 1))

@@ -33,20 +33,21 @@ def comfort_bounds(track: Track) -> Tensor:
     """Which bounds hold [B, T, 6]: longitudinal and lateral acceleration, jerk, longitudinal jerk, yaw rate, yaw acceleration."""
     ego = track.ego
     along, across = ego.acceleration, ego.speed * ego.yaw_rate
-    raw = torch.stack((along, across, torch.hypot(along, across)), 0)  # one filter for all three
-    along, across, size = smoothed(raw.flatten(0, 1), window=8, order=2).view_as(raw)
-    jerk = smoothed(torch.cat((size, along)), window=15, order=2, derivative=1, step=DT)
-    jerk, along_jerk = jerk.view(2, *along.shape)
+    batch = along.shape[0]
+    # one filter for all three; the order lets the last two give the jerks
+    motion = smoothed(torch.cat((across, along, torch.hypot(along, across))), window=8, order=2)
+    jerk = smoothed(motion[batch:], window=15, order=2, derivative=1, step=DT)
     turn = _heading_windows(track)
     yaw_rate = smoothed(turn, window=HEADING_WINDOW, order=2, derivative=1, step=DT, windows=True)
     yaw_acceleration = smoothed(turn, window=HEADING_WINDOW, order=3, derivative=2, step=DT, windows=True)
     early = track.valid.cumsum(1) < HEADING_WINDOW
+    across, along = motion[:batch], motion[batch : 2 * batch]
     return torch.stack(
         (
             (along > LONGITUDINAL_ACCELERATION[0]) & (along < LONGITUDINAL_ACCELERATION[1]),
             across.abs() < LATERAL_ACCELERATION,
-            jerk.abs() < JERK,
-            along_jerk.abs() < LONGITUDINAL_JERK,
+            jerk[batch:].abs() < JERK,
+            jerk[:batch].abs() < LONGITUDINAL_JERK,
             (yaw_rate.abs() < YAW_RATE) | early,
             (yaw_acceleration.abs() < YAW_ACCELERATION) | early,
         ),
