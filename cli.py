@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "train-tokenizer": Command("train the visual tokenizer on shards", "world_model.video.tokenizer:train_tokenizer"),
     "train-world": Command("train the video model of the learned world on shards", "world_model.video.train:train_world"),
     "train-policy": Command("train the car network to imitate recorded driving", "rl.imitation:train_imitation"),
+    "collect-starts": Command("gather roads and opening scenes from shards for a learned world", "factory.collect:collect_starts"),
     "ppo": Command("train the car network by reinforcement in a world", "rl.ppo:train_ppo"),
     "eval": Command("score a policy in a world over a named suite", "evaluation.runner:evaluate", ("policy",)),
     "fidelity": Command("measure the learned world's pictures on held-out clips", "evaluation.fidelity:fidelity"),

@@ -36,20 +36,25 @@ def rollout(generator: Generator, track: Track, frame: Tensor, actions: Tensor, 
 
     Yields:
         pictures [B, H, W, 3] by method at columns 1, 2, ...: the model's ("generated"), the first picture ("copied"), the first
-        picture moved by the ego's and the boxes' motion alone ("warped"), the mean picture, and the flat picture of the layout.
+        picture moved by the ego's and the boxes' motion alone and sampled once ("warped"), the mean picture, and the flat
+        picture of the layout ("composite").
     """
     from ..world_model.video.layout import LayoutRasteriser, composite
     from ..world_model.video.warp import warp
 
     rasteriser = LayoutRasteriser()
-    generated, warped = frame, frame.permute(0, 3, 1, 2).float()
+    generated, first = frame, frame.permute(0, 3, 1, 2).float()
+    height, width = first.shape[-2:]
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    origin = torch.stack((u, v)).expand(track.batch_size, 2, height, width)  # where each pixel was in the first picture
     seeds = torch.arange(track.batch_size) + seed
     for column in range(1, track.steps):
         previous, scene = track.scene(column - 1), track.scene(column)
         step = torch.full((track.batch_size,), column, dtype=torch.int64)
         generated = generator.next(previous, scene, generated, actions[:, column - 1], seeds, step)
         layout = rasteriser(scene, previous)
-        warped, _ = warp(warped, layout.flow)
+        origin, _ = warp(origin, layout.flow)
+        warped, _ = warp(first, origin)
         yield {
             "generated": generated,
             "copied": frame,

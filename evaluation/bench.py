@@ -123,6 +123,5 @@ def _print(figures: dict[str, Estimate], threads: int, path: Path) -> None:
     for key, estimate in figures.items():
         spread = "" if estimate.low is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
         table.add_row(key.replace("_", " "), f"{estimate.value:.4g}", spread)
-    console = Console()
-    console.print(table)
-    console.print(f"figures in {path}")
+    Console().print(table)
+    print(f"figures in {path}")

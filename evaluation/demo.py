@@ -19,8 +19,6 @@ def demo(policy: str | None, world: str, out: str, seconds: float, seed: int) ->
         ConfigError: no such policy or world, or no time to drive.
         DataError: the drive could not be scored.
     """
-    from rich.console import Console
-
     from .evidence import evidence, write_evidence
     from .report import figures, print_scorecard, write_drive_video
     from .runner import run_suite
@@ -40,7 +38,7 @@ def demo(policy: str | None, world: str, out: str, seconds: float, seed: int) ->
     command = f"xpeng-world demo policy={found.policy} world={found.world} seconds={seconds:g} seed={seed}"
     path = write_evidence(folder / "metrics.json", evidence(figures(found), command=command, seconds=found.seconds, seeds=[seed]))
     print_scorecard(found, path)
-    Console().print(f"video: {video}", highlight=False)
+    print(f"video: {video}")
     return video
 
 

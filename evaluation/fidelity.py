@@ -180,8 +180,7 @@ def _print(figures: dict[str, Estimate], clips: int, path: Path) -> None:
     table.add_row("error 1 s ahead", *(show(f"{m}_mae_1s") for m in METHODS))
     table.add_row("dB 1 s ahead", *(show(f"{m}_db_1s") for m in METHODS))
     table.add_row("dB after 20 s", *(show("rollout_db_20s" if m == "generated" else f"{m}_db_20s") for m in METHODS))
-    console = Console()
-    console.print(table)
+    Console().print(table)
     if "rollout_db_20s" not in figures:
-        console.print(f"no clip has more than {LONG} frames, so nothing is said of rollouts of 20 s")
-    console.print(f"error over copying {show('copy_ratio_1s')}, over warping {show('warp_ratio_1s')}; figures in {path}")
+        print(f"no clip has more than {LONG} frames, so nothing is said of rollouts of 20 s")
+    print(f"error over copying {show('copy_ratio_1s')}, over warping {show('warp_ratio_1s')}; figures in {path}")

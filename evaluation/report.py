@@ -62,7 +62,8 @@ def per_distance(pairs: np.ndarray) -> Estimate:
 def write_report(found: Evaluation, folder: Path, command: str) -> Path:
     """Write metrics.json, episodes.csv, worst.mp4, best.mp4 and report.html; returns the path of the first."""
     seeds = [row.episode.seed for row in found.rows]
-    record = evidence(figures(found), command=command, seconds=found.seconds, seeds=seeds)
+    threads = 1 if found.world == "reference" else None
+    record = evidence(figures(found), command=command, seconds=found.seconds, seeds=seeds, threads=threads)
     write_text(folder / "episodes.csv", episode_table(found.rows))
     videos = []
     for name, row in zip(("worst", "best"), worst_and_best(found.rows), strict=True):
@@ -115,12 +116,11 @@ def print_scorecard(found: Evaluation, path: Path) -> None:
     for key, estimate in figures(found).items():
         interval = "" if estimate.low is None or estimate.high is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
         table.add_row(LABELS.get(key, key.replace("_", " ")), f"{estimate.value:.4g}", interval, style="bold" if key == "epdms" else None)
-    console = Console()
-    console.print(table)
+    Console().print(table)
     for row in found.rows:
         if row.unscored:
-            console.print(f"not scored and in no mean: episode {row.episode.index} (seed {row.episode.seed}): {row.unscored}", style="red")
-    console.print(f"figures, episodes and videos in {path.parent}")
+            print(f"not scored and in no mean: episode {row.episode.index} (seed {row.episode.seed}): {row.unscored}")
+    print(f"figures in {path}")
 
 
 def _points(row: Row) -> str:

@@ -98,14 +98,12 @@ def _build(name: str, entry: Any) -> Suite:
             raise ConfigError(f"{key}={values[key]} in suite '{name}' must be a whole number of at least {least}")
 
     cells = list(product(FAMILIES, DENSITIES, [a.name.lower() for a in Appearance]))
-    roads = list(SPLITS[values["split"]])
     episodes: list[Episode] = []
     for repeat in range(values["repeats"]):
         order = np.random.default_rng([values["first_seed"], repeat]).permutation(len(cells))
         for family, density, appearance in _spread([cells[i] for i in order]):
             index = len(episodes)
-            road = roads[(index // len(FAMILIES)) % len(roads)]
-            scenario = {"split": values["split"], "family": family, "network_seed": road, "density": density, "appearance": appearance}
+            scenario = {"split": values["split"], "family": family, "density": density, "appearance": appearance}
             episodes.append(Episode(index, values["first_seed"] + index, scenario))
     return Suite(name, values["description"], values["steps"], tuple(episodes)).first(values["episodes"])
 
