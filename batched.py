@@ -79,7 +79,7 @@ def _pad_to(tensor: Tensor, shape: Sequence[int], value: float | str) -> Tensor:
     """Pad at the ends with a number, or with "last": the last entry of each dimension that grows."""
     if list(tensor.shape) == list(shape):
         return tensor
-    if value == "last":
+    if isinstance(value, str):
         for dim, size in enumerate(shape):
             last = torch.arange(size, device=tensor.device).clamp_max(tensor.shape[dim] - 1)
             tensor = tensor if tensor.shape[dim] == size else tensor.index_select(dim, last)
