@@ -1,0 +1,134 @@
+"""The car network: a small vision-and-state network with continuous actions, for imitation, reinforcement and distillation."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, ConfigError
+from ..scene import Scene
+from ..world import EGO_OBSERVATION, ROUTE_AHEAD_POINTS, Observation
+
+FORMAT = 1  # version of a car network's folder
+EGO_SCALE = (20.0, 4.0, 0.3, 0.5, 20.0)  # of EGO_OBSERVATION, SI units
+ROUTE_SCALE = 40.0  # m
+
+
+@dataclass
+class CarNetConfig:
+    """Size of a car network."""
+
+    widths: tuple[int, ...] = (24, 36, 48, 64)  # channels after each halving of the picture
+    camera_features: int = 192
+    state_features: int = 96
+    features: int = 192
+
+
+class CarFeatures(nn.Module):
+    """What the network makes of an observation: features [B, features]."""
+
+    def __init__(self, config: CarNetConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for i, width in enumerate(config.widths):
+            layers += [nn.Conv2d(before, width, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1), nn.ReLU()]
+            before = width
+        self.camera = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(config.camera_features), nn.ReLU())
+        inputs = len(EGO_OBSERVATION) + 2 * ROUTE_AHEAD_POINTS
+        self.state = nn.Sequential(nn.Linear(inputs, config.state_features), nn.ReLU(), nn.Linear(config.state_features, config.state_features), nn.ReLU())
+        self.fuse = nn.Sequential(nn.Linear(config.camera_features + config.state_features, config.features), nn.ReLU())
+        self.register_buffer("ego_scale", torch.tensor(EGO_SCALE), persistent=False)
+        with torch.no_grad():
+            self.camera(torch.zeros(1, 3, 64, 128))
+
+    def forward(self, camera: Tensor, ego: Tensor, route: Tensor) -> Tensor:
+        """Map camera [B, 3, H, W] in [0, 1], ego [B, 5] and route [B, 20, 2] in SI units to features."""
+        state = torch.cat((ego / self.ego_scale, (route / ROUTE_SCALE).flatten(1)), -1)
+        return self.fuse(torch.cat((self.camera(camera - 0.5), self.state(state)), -1))
+
+
+class CarNet(nn.Module):
+    """Mean actions [B, 2] in [-1, 1] from what the car sees."""
+
+    def __init__(self, config: CarNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or CarNetConfig()
+        self.features = CarFeatures(self.config)
+        self.action = nn.Linear(self.config.features, 2)
+        nn.init.normal_(self.action.weight, std=0.01)
+        nn.init.zeros_(self.action.bias)
+
+    def forward(self, camera: Tensor, ego: Tensor, route: Tensor) -> Tensor:
+        """Actions [B, 2], not clipped; arguments as of `CarFeatures`."""
+        return self.action(self.features(camera, ego, route))
+
+    def save(self, folder: str | Path, facts: dict[str, Any] | None = None) -> None:
+        """Write `model.safetensors` and `config.json`; `facts` are kept beside the size."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        aside = folder / f".model.{os.getpid()}"
+        save_file(tensors, aside)
+        os.replace(aside, folder / "model.safetensors")
+        meta = {"format": "xpeng-world-car", "version": FORMAT, "config": asdict(self.config), "facts": facts or {}}
+        aside = folder / f".config.{os.getpid()}"
+        aside.write_text(json.dumps(meta, indent=1) + "\n")
+        os.replace(aside, folder / "config.json")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CarNet:
+        """Read a network that `save` wrote.
+
+        Raises:
+            CheckpointError: files that are missing, damaged or of another version.
+        """
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise CheckpointError(f"no car network in '{folder}': {name} is missing; train one with `xpeng-world train-policy`")
+        try:
+            meta = json.loads((folder / "config.json").read_text())
+            if meta.get("format") != "xpeng-world-car" or meta.get("version") != FORMAT:
+                raise CheckpointError(f"'{folder}' holds a car network of version {meta.get('version')}; this code reads {FORMAT}")
+            net = cls(CarNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}))
+            net.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"the car network in '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
+        return net.eval()
+
+
+class CarPolicy:
+    """A car network that drives: its mean action, clipped."""
+
+    privileged = False
+
+    def __init__(self, net: CarNet, name: str = "car") -> None:
+        self.net = net.eval()
+        self.name = name
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CarPolicy:
+        """The policy of a folder, named after it."""
+        if not Path(folder).is_dir():
+            raise ConfigError(f"no folder '{folder}' with a car network")
+        return cls(CarNet.load(folder), Path(folder).name)
+
+    def initial_memory(self, seeds: Sequence[int]) -> None:
+        """The network remembers nothing."""
+        return None
+
+    @torch.no_grad()
+    def act(self, observation: Observation, memory: None = None, scene: Scene | None = None) -> tuple[Tensor, None]:
+        """Actions [B, 2] in [-1, 1]."""
+        actions = self.net(observation.camera.permute(0, 3, 1, 2).float() / 255, observation.ego, observation.route)
+        return actions.clamp(-1, 1), None

@@ -1,0 +1,230 @@
+"""Imitation: the car network learns what the privileged expert would have done in every recorded scene."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data.clip import Clip
+from ..data.shards import list_clips, load_clip
+from ..data.split import check_trainable
+from ..errors import CheckpointError, ConfigError, DataError
+from ..policies.car import CarNet
+from ..policies.expert import Expert
+from ..scenario import nearest
+from ..scene import Scene
+from ..world import WorldState, observe
+
+POLICIES = ("car",)
+STATE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the car saw and what the expert would have done, M frames."""
+
+    camera: Tensor  # [M, H, W, 3] uint8
+    ego: Tensor  # [M, 5]
+    route: Tensor  # [M, 20, 2]
+    action: Tensor  # [M, 2]
+
+    def __len__(self) -> int:
+        """Number of examples M."""
+        return len(self.action)
+
+
+@torch.no_grad()
+def label(clip: Clip, expert: Expert | None = None) -> Examples:
+    """Observations of a clip with the expert's action in each scene, whoever drove it.
+
+    Raises:
+        DataError: a clip without a scene, of which the expert knows nothing.
+    """
+    track = clip.track
+    if track is None:
+        raise DataError("a clip without a scene cannot be labelled by the expert; imitate clips of the reference world")
+    expert = expert or Expert()
+    steps = track.steps
+    repeat = lambda value: value.map(lambda t: t.expand(steps, *t.shape[1:]))
+    scene = Scene(
+        ego=track.ego.map(lambda t: t[0]),
+        agents=track.agents.map(lambda t: t[0]),
+        signals=track.signals[0],
+        time=track.time[0],
+        appearance=track.appearance.expand(steps),
+        road=repeat(track.road),
+        route=repeat(track.route),
+        profile=repeat(track.profile),
+    )
+    number = torch.zeros(steps, dtype=torch.int64)
+    observation = observe(WorldState(scene, clip.frames, number, number))
+    action, _ = expert.act(observation, None, scene)
+    return Examples(clip.frames, observation.ego, observation.route, action)
+
+
+def gather(parts: Iterable[Examples]) -> Examples:
+    """Examples of several clips as one."""
+    parts = list(parts)
+    if not parts:
+        raise DataError("no clip with a scene to imitate; record some with `xpeng-world record`")
+    return Examples(*(torch.cat([getattr(p, name) for p in parts]) for name in ("camera", "ego", "route", "action")))
+
+
+def mirror_examples(camera: Tensor, ego: Tensor, route: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The mirror image of examples; camera [B, 3, H, W]."""
+    return camera.flip(-1), ego * torch.tensor([1.0, 1, -1, -1, 1]), route * torch.tensor([1.0, -1]), action * torch.tensor([-1.0, 1])
+
+
+@dataclass
+class ImitationConfig:
+    """Everything a run of imitation depends on."""
+
+    data: str | list[str] = "runs/logs"  # folder of shards, or several
+    out: str = "runs/imitation"
+    policy: str = "car"
+    seed: int = 0
+    steps: int = 6000  # optimiser steps in the whole schedule
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    steering_weight: float = 4.0  # steering errors count this many times as much as pedal errors
+    mirror: float = 0.3  # chance that a batch is mirrored
+    brightness: float = 0.15  # random change of brightness
+    save_minutes: float = 3.0
+    minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
+    threads: int = 2
+    resume: bool = True
+
+
+def train_imitation(config: ImitationConfig) -> Path:
+    """Train a car network on recorded clips; returns its folder.
+
+    Raises:
+        ConfigError: an unknown policy.
+        DataError: no clip to learn from.
+        CheckpointError: a state to resume from that cannot be used.
+    """
+    if config.policy not in POLICIES:
+        raise ConfigError(f"cannot train policy '{config.policy}'; {nearest(config.policy, POLICIES)}")
+    torch.set_num_threads(config.threads)
+    folders = [config.data] if isinstance(config.data, str) else config.data
+    addresses = [address for folder in folders for address in list_clips(folder, "train")]
+
+    def labelled() -> Iterable[Examples]:
+        for address in tqdm(addresses, desc="labelling", unit="clip"):
+            clip = load_clip(address)
+            check_trainable(clip)
+            if clip.track is not None:
+                yield label(clip)
+
+    return Imitation(config, gather(labelled())).run()
+
+
+class Imitation:
+    """One run; goes on from whatever state its folder holds. All draws come from (seed, step)."""
+
+    def __init__(self, config: ImitationConfig, examples: Examples) -> None:
+        self.config, self.examples = config, examples
+        self.out = Path(config.out)
+        torch.manual_seed(config.seed)
+        self.net = CarNet()
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.step = 0
+
+    def run(self) -> Path:
+        """Train to the end of the schedule or of the time allowed; returns the folder of the weights."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        config = self.config
+        if config.resume:
+            self._restore()
+        self.out.mkdir(parents=True, exist_ok=True)
+        started = saved = time.monotonic()
+        with SummaryWriter(str(self.out / "tensorboard")) as scalars, tqdm(total=config.steps, initial=self.step, desc="imitating") as bar:
+            while self.step < config.steps:
+                loss = self.train_step()
+                bar.update()
+                if self.step % 50 == 0:
+                    scalars.add_scalar("imitation/loss", loss, self.step)
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                now = time.monotonic()
+                if now - saved > 60 * config.save_minutes:
+                    self.save()
+                    saved = now
+                if config.minutes and now - started > 60 * config.minutes:
+                    break
+        self.save()
+        return self.out / "weights"
+
+    def train_step(self) -> float:
+        """One optimiser step; returns the loss."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.step, 17])
+        rows = torch.from_numpy(rng.integers(len(self.examples), size=config.batch_size))
+        camera = self.examples.camera[rows].permute(0, 3, 1, 2).float() / 255
+        batch = (camera, self.examples.ego[rows], self.examples.route[rows], self.examples.action[rows])
+        if rng.random() < config.mirror:
+            batch = mirror_examples(*batch)
+        camera, ego, route, wanted = batch
+        if config.brightness:
+            gain = 1 + config.brightness * torch.from_numpy(rng.uniform(-1, 1, (len(rows), 1, 1, 1))).float()
+            camera = (camera * gain).clamp(0, 1)
+        self.net.train()
+        for group in self.optimiser.param_groups:
+            share = self.step / config.steps
+            group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / 200) * max(0.01, 0.5 + 0.5 * math.cos(math.pi * share))
+        error = torch.nn.functional.smooth_l1_loss(self.net(camera, ego, route), wanted, beta=0.1, reduction="none").mean(0)
+        loss = config.steering_weight * error[0] + error[1]
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self) -> None:
+        """Write the weights and the state to resume from."""
+        self.net.save(self.out / "weights", {"trained_by": "imitation", "steps": self.step, "seed": self.config.seed})
+        aside = self.out / "state.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, aside / "state.safetensors")
+        (aside / "state.json").write_text(json.dumps({"format": STATE_FORMAT, "step": self.step, "config": asdict(self.config)}) + "\n")
+        final = self.out / "state"
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+
+    def _restore(self) -> None:
+        folder = self.out / "state"
+        if not folder.is_dir():
+            return
+        try:
+            meta = json.loads((folder / "state.json").read_text())
+            tensors = load_file(folder / "state.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"the training state '{folder}' cannot be read ({error}); delete it or set resume=false") from error
+        if meta.get("format") != STATE_FORMAT or meta["config"]["seed"] != self.config.seed:
+            raise CheckpointError(f"'{folder}' is a state of another version or seed; choose another out= or set resume=false")
+        self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, key = name.split(".", 2)
+                entries.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({"state": entries, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.step = meta["step"]
