@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,10 +21,11 @@ from ..policies.car import CarNet
 from ..policies.expert import Expert
 from ..scenario import nearest
 from ..scene import Scene
+from ..training_state import load_state, read_meta, save_state
 from ..world import WorldState, observe
 
 POLICIES = ("car",)
-STATE_FORMAT = 1
+STATE_KIND, STATE_VERSION = "imitation", 1
 
 
 @dataclass(frozen=True)
@@ -197,34 +194,15 @@ class Imitation:
     def save(self) -> None:
         """Write the weights and the state to resume from."""
         self.net.save(self.out / "weights", {"trained_by": "imitation", "steps": self.step, "seed": self.config.seed})
-        aside = self.out / "state.partial"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, aside / "state.safetensors")
-        (aside / "state.json").write_text(json.dumps({"format": STATE_FORMAT, "step": self.step, "config": asdict(self.config)}) + "\n")
-        final = self.out / "state"
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
+        meta = {"format": STATE_KIND, "version": STATE_VERSION, "step": self.step, "config": asdict(self.config)}
+        save_state(self.out / "state", {"net": self.net}, self.optimiser, meta)
 
     def _restore(self) -> None:
         folder = self.out / "state"
-        if not folder.is_dir():
+        meta = read_meta(folder, STATE_KIND, STATE_VERSION)
+        if meta is None:
             return
-        try:
-            meta = json.loads((folder / "state.json").read_text())
-            tensors = load_file(folder / "state.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"the training state '{folder}' cannot be read ({error}); delete it or set resume=false") from error
-        if meta.get("format") != STATE_FORMAT or meta["config"]["seed"] != self.config.seed:
-            raise CheckpointError(f"'{folder}' is a state of another version or seed; choose another out= or set resume=false")
-        self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, key = name.split(".", 2)
-                entries.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict({"state": entries, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        if meta["config"]["seed"] != self.config.seed:
+            raise CheckpointError(f"'{folder}' is a state of seed {meta['config']['seed']}; choose another out= or set resume=false")
+        load_state(folder, {"net": self.net}, self.optimiser)
         self.step = meta["step"]

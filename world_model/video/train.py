@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -11,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from ...errors import CheckpointError, ConfigError
 from ...scenario import nearest
+from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels
 from .denoiser import SIZES, FrameDenoiser
 from .generator import FrameGenerator, to_model
@@ -25,7 +23,7 @@ from .layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .store import FrameStore, Samples, open_store
 
-STATE_FORMAT = 1
+STATE_KIND, STATE_VERSION = "world-training", 1
 
 
 @dataclass
@@ -213,27 +211,13 @@ class WorldTrainer:
 
     def save(self) -> None:
         """Write weights and the state to resume from, aside first and then under their names."""
-        aside = self.out / "state.partial"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, aside / "state.safetensors")
-        meta = {
-            "format": STATE_FORMAT,
-            "step": self.step,
-            "samples": self.samples_seen,
-            "seconds": self.seconds,
-            "config": asdict(self.config),
-        }
-        (aside / "state.json").write_text(json.dumps(meta, indent=1) + "\n")
-        _replace(aside, self.out / "state")
+        meta = {"format": STATE_KIND, "version": STATE_VERSION, "step": self.step, "samples": self.samples_seen, "seconds": self.seconds}
+        meta["config"] = asdict(self.config)
+        save_state(self.out / "state", {"model": self.model, "average": self.average}, self.optimiser, meta)
         weights = self.out / "weights.partial"
         shutil.rmtree(weights, ignore_errors=True)
         self.generator().save(weights)
-        _replace(weights, self.out / "weights")
+        replace_folder(weights, self.out / "weights")
 
     def restore(self) -> None:
         """Go on from the state in the run's folder, if there is one.
@@ -242,38 +226,15 @@ class WorldTrainer:
             CheckpointError: a state that is damaged, of another version, or of another size, seed or batch.
         """
         folder = self.out / "state"
-        if not folder.is_dir():
+        meta = read_meta(folder, STATE_KIND, STATE_VERSION)
+        if meta is None:
             return
-        try:
-            meta = json.loads((folder / "state.json").read_text())
-            tensors = load_file(folder / "state.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"the training state '{folder}' cannot be read ({error}); delete it or set resume=false") from error
-        if meta.get("format") != STATE_FORMAT:
-            raise CheckpointError(f"'{folder}' is a training state of format {meta.get('format')}; this version reads {STATE_FORMAT}")
         for key in ("size", "seed", "batch_size"):
-            if meta["config"][key] != getattr(self.config, key):
-                was, now = meta["config"][key], getattr(self.config, key)
+            was, now = meta["config"][key], getattr(self.config, key)
+            if was != now:
                 raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
-        part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        self.model.load_state_dict(part("model."))
-        self.average.load_state_dict(part("average."))
-        state = self.optimiser.state_dict()
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimiser.").items():
-            index, key = name.split(".", 1)
-            entries.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
+        load_state(folder, {"model": self.model, "average": self.average}, self.optimiser)
         self.step, self.samples_seen, self.seconds = meta["step"], meta["samples"], meta["seconds"]
-
-
-def _replace(new: Path, final: Path) -> None:
-    old = final.with_name(final.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _crop(samples: Samples, offset: int) -> Samples:

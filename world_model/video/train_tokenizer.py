@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ...data.shards import ClipAddress, list_clips, load_clip
 from ...data.split import check_trainable
 from ...errors import CheckpointError, DataError
-from .state import load_state, read_meta, replace_folder, save_state
+from ...training_state import load_state, read_meta, replace_folder, save_state
 from .tokenizer import FrameTokenizer, frames_of, pictures_of, tokenizer_loss
 
 STATE = ("tokenizer-training", 1)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ...errors import CheckpointError
+from .errors import CheckpointError
 
 
 def replace_folder(new: Path, final: Path) -> None:
