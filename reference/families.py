@@ -180,11 +180,11 @@ def country(rng: np.random.Generator, side: int) -> Plan:
     for index in free:
         if len(chosen) == 4 or any(abs(index - other) < 3 for other in chosen):
             continue
-        shape = _side_road(rng, line, float(stations[index]))
-        if shape is not None:
+        branch = _side_road(rng, line, float(stations[index]))
+        if branch is not None:
             chosen.append(index)
-            plan.nodes[f"s{index}"] = (*shape[-1], "dead_end")
-            plan.both_ways(f"m{index}", f"s{index}", shape, 1, 13.89, 3.2)
+            plan.nodes[f"s{index}"] = (*branch[-1], "dead_end")
+            plan.both_ways(f"m{index}", f"s{index}", branch, 1, 13.89, 3.2)
     return plan.turned(rng.uniform(0, 2 * math.pi))
 
 

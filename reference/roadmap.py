@@ -1,10 +1,9 @@
-"""SUMO's net.xml as a RoadMap, the index that leads from SUMO's lanes to its lanes, and routes along it."""
+"""SUMO's net.xml as a RoadMap, and the index that leads from SUMO's lanes to its lanes."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..road import LANE_PIECE, LANE_POINTS, MAX_PHASES, ROUTE_STEP, Border, LaneKind, RoadMap, Route, SignalState
+from ..road import LANE_PIECE, LANE_POINTS, MAX_PHASES, Border, LaneKind, RoadMap, SignalState
 from .networks import TRAFFIC_SIDES, Network
 
 Points = NDArray[np.float64]
@@ -22,7 +21,6 @@ SHORTEST_LANE = 0.3  # m; shorter lanes are skipped and linked through
 HEAD_BEYOND = 20.0  # m from the stop line to the signal head, so that it is more than a pixel large
 HEAD_HEIGHT = 5.0  # m
 HEAD_ASIDE = 1.0  # m from the lane's outer border to the head of the lane at the kerb
-LANE_CHANGE = 45.0  # m that a route takes to cross into the next lane
 
 _STATES = {"r": SignalState.RED, "u": SignalState.RED, "s": SignalState.RED, "y": SignalState.YELLOW}
 _STATES |= {"g": SignalState.GREEN, "G": SignalState.GREEN, "o": SignalState.OFF, "O": SignalState.OFF}
@@ -114,11 +112,10 @@ def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, st
             allow, disallow = lane.get("allow"), lane.get("disallow", "")
             cars = "passenger" in allow.split() if allow is not None else not {"all", "passenger"} & set(disallow.split())
             shape = np.array([[float(v) for v in point.split(",")[:2]] for point in lane.get("shape", "").split()])
-            number = lambda key, default: float(lane.get(key, default))  # noqa: B023
+            numbers = (float(lane.get(key, "0")) or default for key, default in (("width", 3.2), ("speed", 13.89), ("length", 0.0)))
             name = lane.get("id", "")
             index.lanes[name] = SumoLane(
-                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, number("width", 3.2), number("speed", 13.89),
-                number("length", 0), cars,
+                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, *numbers, cars,
             )  # fmt: skip
             if cars and not internal:
                 index.edges.setdefault(edge.get("id", ""), []).append(name)
@@ -129,15 +126,15 @@ def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, st
     for c in connections:
         if c["from"] in index.edges and c["to"] in index.edges:
             internals: list[str] = []
-            lane = c.get("via")
-            while lane is not None and index.lanes[lane].internal:
-                internals.append(lane)
-                lane = onward[lane][0]
+            inside = c.get("via", "")
+            while inside and index.lanes[inside].internal:
+                internals.append(inside)
+                inside = onward[inside][0]
             index.links.setdefault((c["from"], c["to"]), []).append((int(c["fromLane"]), int(c["toLane"]), internals))
     return index, connections
 
 
-def _polyline_length(shape: Points) -> float:
+def polyline_length(shape: Points) -> float:
     return float(np.linalg.norm(np.diff(shape, axis=0), axis=1).sum()) if len(shape) > 1 else 0.0
 
 
@@ -148,10 +145,10 @@ def resample(shape: Points, arcs: NDArray[np.float64]) -> Points:
 
 
 def _pieces(index: LaneIndex, connections: list[dict[str, str]], side: int) -> dict[str, NDArray]:
-    kept = [lane for lane in index.lanes.values() if lane.allows_cars and _polyline_length(lane.shape) >= SHORTEST_LANE]
+    kept = [lane for lane in index.lanes.values() if lane.allows_cars and polyline_length(lane.shape) >= SHORTEST_LANE]
     longest: dict[str, float] = {}
     for lane in kept:
-        longest[lane.edge] = max(longest.get(lane.edge, 0.0), _polyline_length(lane.shape))
+        longest[lane.edge] = max(longest.get(lane.edge, 0.0), polyline_length(lane.shape))
     owner: list[SumoLane] = []
     lines: list[Points] = []
     for lane in kept:
@@ -310,75 +307,3 @@ def _junction_polygons(root: ElementTree.Element) -> NDArray:
         return np.zeros((1, 4, 2))
     most = max(len(shape) for shape in shapes)
     return np.stack([np.concatenate((shape, np.repeat(shape[-1:], most - len(shape), 0))) for shape in shapes])
-
-
-def plan_lanes(index: LaneIndex, edges: Sequence[str]) -> list[tuple[int, int]]:
-    """Entry and exit lane on each edge of a route with the fewest lane changes, none on the first edge.
-
-    Raises:
-        DataError: two consecutive edges are not linked.
-    """
-    cost: dict[int, tuple[float, int, tuple[int, int] | None]] = {lane: (0.0, lane, None) for lane in range(len(index.edges[edges[-1]]))}
-    table = [cost]
-    for here, following in zip(reversed(edges[:-1]), reversed(edges[1:]), strict=True):
-        links = index.links.get((here, following))
-        if not links:
-            raise DataError(f"the edges {here} and {following} are not linked; a route must be connected")
-        change = 1000.0 if here == edges[0] else 1.0
-        fresh: dict[int, tuple[float, int, tuple[int, int] | None]] = {}
-        for entry in range(len(index.edges[here])):
-            options = [(change * abs(entry - a) + cost[b][0] + 0.01 * a, a, (a, b)) for a, b, _ in links]
-            fresh[entry] = min(options)
-        cost = fresh
-        table.append(cost)
-    table.reverse()
-    lane = min(table[0], key=lambda k: table[0][k][0])
-    plan = []
-    for step in table:
-        _, leave, link = step[lane]
-        plan.append((lane, leave))
-        lane = link[1] if link is not None else lane
-    return plan
-
-
-def route_along(index: LaneIndex, edges: Sequence[str]) -> Route:
-    """The route [1] along linked edges: through the lanes that lead on, lane changes blended.
-
-    Raises:
-        DataError: no edge at all, or two consecutive edges are not linked.
-    """
-    if not edges:
-        raise DataError("a route needs at least one edge")
-    plan = plan_lanes(index, edges)
-    parts: list[Points] = []
-    pieces: list[int] = []
-    for k, (edge, (entry, leave)) in enumerate(zip(edges, plan, strict=True)):
-        parts.append(_along_edge(index, edge, entry, leave))
-        pieces += index.edge_pieces(edge)
-        if k + 1 < len(edges):
-            links = index.links[edge, edges[k + 1]]
-            inside = next(names for a, b, names in links if (a, b) == (leave, plan[k + 1][0]))
-            parts += [index.lanes[name].shape for name in inside]
-            pieces += [piece for _, _, names in links for name in names for piece in index.pieces.get(name, [])]
-    line = np.concatenate(parts)
-    line = line[np.concatenate(([True], np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-3))]
-    steps = int(_polyline_length(line) / ROUTE_STEP)
-    points = resample(line, np.arange(steps + 1) * ROUTE_STEP / _polyline_length(line))
-    return Route(
-        points=torch.as_tensor(points).float().unsqueeze(0),
-        length=torch.tensor([steps * ROUTE_STEP]),
-        lanes=torch.tensor([sorted(set(pieces))], dtype=torch.int64),
-    )
-
-
-def _along_edge(index: LaneIndex, edge: str, entry: int, leave: int) -> Points:
-    names = index.edges[edge]
-    if entry == leave:
-        return index.lanes[names[entry]].shape
-    length = index.edge_length(edge)
-    fractions = np.linspace(0, 1, max(8, round(length / 3)))
-    wanted = min(0.8, LANE_CHANGE * abs(entry - leave) / length)
-    start = min(0.15, (1 - wanted) / 2)
-    t = np.clip((fractions - start) / wanted, 0, 1)[:, None]
-    blend = t * t * (3 - 2 * t)
-    return (1 - blend) * resample(index.lanes[names[entry]].shape, fractions) + blend * resample(index.lanes[names[leave]].shape, fractions)

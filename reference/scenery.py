@@ -100,7 +100,7 @@ class _Placer:
         cloud = np.concatenate(points)
         self.trees = [(radius, cKDTree(cloud[reaches == radius])) for radius in np.unique(reaches)]
         self.rng = rng
-        self.boxes: list[tuple[float, ...]] = []
+        self.boxes = np.zeros((4 * MOST_BOXES, 6))
         self.colours: list[NDArray[np.float64]] = []
         self.kinds: list[int] = []
 
@@ -110,27 +110,27 @@ class _Placer:
         """Put up a box of length, width and height at x, y, heading if there is room."""
         box = (*spot, *size)
         colour = palette[self.rng.integers(len(palette))] * self.rng.uniform(0.85, 1.15) + self.rng.uniform(-0.03, 0.03, 3)
-        if not (self._off_the_road(box) and self._apart(box)):
+        count = len(self.kinds)
+        if count == len(self.boxes) or not (self._off_the_road(box) and self._apart(box)):
             return False
-        self.boxes.append(box)
+        self.boxes[count] = box
         self.colours.append(colour.clip(0.05, 0.95))
         self.kinds.append(int(kind))
         return True
 
     def _off_the_road(self, box: tuple[float, ...]) -> bool:
         x, y, heading, length, width, _ = box
-        u = np.linspace(-length / 2, length / 2, 2 + int(length / 1.5))
-        v = np.linspace(-width / 2, width / 2, 2 + int(width / 1.5))
-        local = np.stack(np.meshgrid(u, v), -1).reshape(-1, 2)
+        u = np.linspace(-0.5, 0.5, 2 + int(length / 1.5))
+        v = np.linspace(-0.5, 0.5, 2 + int(width / 1.5))
+        local = np.concatenate([np.stack(np.broadcast_arrays(*side), -1) for side in ((u, -0.5), (u, 0.5), (-0.5, v), (0.5, v))])
+        local *= (length, width)
         cos, sin = math.cos(heading), math.sin(heading)
         points = np.array([x, y]) + local @ np.array([[cos, sin], [-sin, cos]])
         gaps = ((radius + CLEARANCE + 0.3, tree) for radius, tree in self.trees)
         return all(not np.isfinite(tree.query(points, distance_upper_bound=gap)[0]).any() for gap, tree in gaps)
 
     def _apart(self, box: tuple[float, ...]) -> bool:
-        if not self.boxes:
-            return True
-        others = np.array(self.boxes)
+        others = self.boxes[: len(self.kinds)]
         reach = 0.5 * (np.hypot(others[:, 3], others[:, 4]) + math.hypot(box[3], box[4]))
         near = others[np.hypot(others[:, 0] - box[0], others[:, 1] - box[1]) < reach]
         if not len(near):
@@ -141,11 +141,11 @@ class _Placer:
 
     def result(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Boxes [K, 6], colours [K, 3], kinds [K]: at most MOST_BOXES, where trees give way to the rest."""
-        if not self.boxes:
+        if not self.kinds:
             return np.zeros((1, 6)), np.zeros((1, 3)), np.zeros(1, dtype=np.int64)
         kinds = np.array(self.kinds, dtype=np.int64)
         keep = np.sort(np.lexsort((self.rng.random(len(kinds)), kinds == int(SceneryKind.TREE)))[:MOST_BOXES])
-        return np.array(self.boxes)[keep], np.array(self.colours)[keep], kinds[keep]
+        return self.boxes[keep], np.array(self.colours)[keep], kinds[keep]
 
 
 def _tree(placer: _Placer, kerb: _Kerb, arc: float, away: float, rng: np.random.Generator, widest: float = 4.4) -> bool:

@@ -14,7 +14,8 @@ from ..scene import Ego
 from ..vehicles import VehicleProfile
 from .demand import Walker
 from .engine import Engine
-from .roadmap import LaneIndex, plan_lanes, route_along
+from .roadmap import LaneIndex
+from .routes import plan_lanes, route_along
 
 ROUTE_AHEAD = {"city": 650.0, "motorway": 1500.0, "country": 900.0}  # m, more than 30 s at the limit
 EASY_BRAKING = 2.5  # m/s2 that the start may ask of the ego or of the vehicle behind it

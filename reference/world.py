@@ -18,7 +18,7 @@ from ..errors import SimulatorError
 from ..road import RoadMap
 from ..scenario import DENSITIES, FAMILIES, Scenario, draw_scenario
 from ..scene import DT, Appearance, Scene
-from ..vehicles import bicycle_step, check_actions, vehicle_profile
+from ..vehicles import VehicleProfile, bicycle_step, check_actions, vehicle_profile
 from ..world import WorldState
 from .demand import Walker, traffic_xml
 from .engine import Engine
@@ -67,7 +67,8 @@ class _Live:
             return False
         same_past = not self.actions or torch.equal(torch.cat(self.actions), past)
         same_side = torch.equal(self.scene.road.traffic_side, scene.road.traffic_side)
-        return same_past and same_side and torch.equal(self.scene.ego.state, scene.ego.state)
+        same_profile = torch.equal(self.scene.profile.length, scene.profile.length)
+        return same_past and same_side and same_profile and torch.equal(self.scene.ego.state, scene.ego.state)
 
 
 class ReferenceWorld:
@@ -99,7 +100,7 @@ class ReferenceWorld:
                 f"the reference world runs one episode a process, got {len(seeds)} seeds; use one worker process per episode"
             )
         drawn = draw_scenario(int(seeds[0]), scenario)
-        live = self._begin(drawn)
+        live = self._begin(drawn, self.profile, self.traffic_side)
         return WorldState(
             scene=live.scene,
             frame=self._render(live.scene),
@@ -131,22 +132,23 @@ class ReferenceWorld:
         past = state.memory.actions[0, : int(state.step)]
         live = self._engine.live
         if not (isinstance(live, _Live) and live.is_at(scenario, past, state.scene)):
-            live = self._begin(scenario)
+            side = "right" if int(state.scene.road.traffic_side) > 0 else "left"
+            live = self._begin(scenario, state.scene.profile, side)
             for action in past:
                 self._advance(live, action.unsqueeze(0))
         return live
 
-    def _begin(self, scenario: Scenario) -> _Live:
-        road, index, walker = _furnished(scenario.family, scenario.network_seed, self.traffic_side)
-        network = build_network(scenario.family, scenario.network_seed, self.traffic_side)
+    def _begin(self, scenario: Scenario, profile: VehicleProfile, side: str) -> _Live:
+        road, index, walker = _furnished(scenario.family, scenario.network_seed, side)
+        network = build_network(scenario.family, scenario.network_seed, side)
         rng = np.random.default_rng([scenario.seed, 17])
         warm_up = round(float(rng.uniform(*WARM_UP[scenario.family])) / DT) * DT
         routes, types = traffic_xml(walker, scenario.family, scenario.density, scenario.seed)
         self._engine.live = None
         self._engine.load(network, routes, types, scenario.seed, warm_up)
-        start = draw_start(rng, index, walker, scenario.family, self._engine, self.profile)
-        clear_way(self._engine, start, self.profile)
-        self._engine.add_ego(start.edge, start.lane, start.front, start.speed, self.profile)
+        start = draw_start(rng, index, walker, scenario.family, self._engine, profile)
+        clear_way(self._engine, start, profile)
+        self._engine.add_ego(start.edge, start.lane, start.front, start.speed, profile)
         ego = start.ego
         self._engine.step(*(float(v) for v in (ego.x, ego.y, ego.heading, ego.speed)))
         clock = warm_up + DT
@@ -160,7 +162,7 @@ class ReferenceWorld:
             appearance=torch.tensor([int(scenario.appearance)]),
             road=road,
             route=start.route,
-            profile=self.profile,
+            profile=profile,
         )
         live = _Live(scenario, scene, [])
         self._engine.live = live
@@ -168,7 +170,7 @@ class ReferenceWorld:
 
     def _advance(self, live: _Live, actions: Tensor) -> Scene:
         scene = live.scene
-        ego = bicycle_step(scene.ego, actions, self.profile, DT)
+        ego = bicycle_step(scene.ego, actions, scene.profile, DT)
         x, y, heading, speed = ego.state[0, :4].tolist()
         self._engine.live = None
         self._engine.step(x, y, heading, speed)

@@ -36,10 +36,10 @@ def test_it_is_a_world(world):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_same_seed_and_actions_make_the_same_episode(world, family):
-    scenario = {"family": family, "network_seed": 1, "density": "dense"}
-    first = drive(world, world.reset([7], scenario), 40)
+    scenario = {"family": family, "network_seed": 0, "density": "dense"}
+    first = drive(world, world.reset([7], scenario), 25)
     world.reset([8], scenario)
-    second = drive(world, world.reset([7], scenario), 40)
+    second = drive(world, world.reset([7], scenario), 25)
     for a, b in zip(first, second, strict=True):
         assert_same(a, b)
     other = world.reset([8], scenario)
@@ -47,7 +47,7 @@ def test_same_seed_and_actions_make_the_same_episode(world, family):
 
 
 def test_a_state_can_be_restored_and_branched(world):
-    states = drive(world, world.reset([3], {"family": "city", "network_seed": 2, "density": "dense"}), 30)
+    states = drive(world, world.reset([3], {"family": "city", "network_seed": 0, "density": "dense"}), 30)
     middle = states[15]
     braking = world.step(middle, torch.tensor([[0.0, -1.0]]))
     assert not torch.equal(braking.scene.ego.state, states[16].scene.ego.state)
@@ -63,7 +63,7 @@ def test_a_state_can_be_restored_and_branched(world):
 
 def test_two_worlds_can_take_turns():
     a, b = ReferenceWorld(camera=False), ReferenceWorld(camera=False)
-    scenario = {"family": "country", "network_seed": 1}
+    scenario = {"family": "country", "network_seed": 0}
     alone = drive(a, a.reset([1], scenario), 3)
     left, right = a.reset([1], scenario), b.reset([2], scenario)
     for k in range(3):
@@ -74,8 +74,8 @@ def test_two_worlds_can_take_turns():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_start_lies_on_its_route_and_is_free(world, family):
-    for seed in range(6):
-        state = world.reset([seed], {"family": family, "network_seed": seed % 2, "density": "dense"})
+    for seed in range(4):
+        state = world.reset([seed], {"family": family, "network_seed": 0, "density": "dense"})
         scene = state.scene
         arc, lateral, heading = project_polyline(scene.ego.position, scene.route.points)
         assert abs(float(lateral)) < 0.4
@@ -97,7 +97,7 @@ def test_traffic_is_about(world):
     for density in ("sparse", "dense"):
         counts[density] = sum(
             int(world.reset([seed], {"family": "city", "network_seed": 0, "density": density}).scene.agents.valid.sum())
-            for seed in range(5)
+            for seed in range(4)
         )
     assert counts["dense"] > 1.5 * counts["sparse"] > 0
 
@@ -107,7 +107,7 @@ def test_misuse_is_refused_in_one_line(world):
         world.reset([1, 2])
     with pytest.raises(ConfigError, match="did you mean 'city'"):
         world.reset([1], {"family": "citi"})
-    state = world.reset([1], {"family": "country"})
+    state = world.reset([1], {"family": "country", "network_seed": 0})
     with pytest.raises(ActionError, match=r"\[1, 2\]"):
         world.step(state, torch.zeros(2, 2))
     with pytest.raises(ActionError, match="NaN"):
@@ -115,7 +115,7 @@ def test_misuse_is_refused_in_one_line(world):
 
 
 def test_appearance_and_blank_frames(world):
-    state = world.reset([1], {"family": "country", "appearance": "rain"})
+    state = world.reset([1], {"family": "country", "network_seed": 0, "appearance": "rain"})
     assert int(state.scene.appearance) == 3
     assert state.frame.shape == (1, 64, 128, 3)
     assert state.frame.dtype == torch.uint8
