@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batched import Batched
 from ..errors import ConfigError
 from ..scenario import nearest
 from ..scene import Track
@@ -36,13 +36,13 @@ class Entry:
     parameters: Mapping[str, Any]
     weight: float = 1.0  # of a term or a cost
     strength: float = 1.0  # of a factor: it multiplies by 1 - strength * (1 - value)
-    below: float | None = None  # ends the episode when the value is lower
-    above: float | None = None  # ends the episode when the value is higher
+    below: float = -math.inf  # ends the episode when the value is lower
+    above: float = math.inf  # ends the episode when the value is higher
     reward: float = 0.0  # given when it ends the episode
 
 
 @dataclass(frozen=True)
-class StepReward(Batched):
+class StepReward:
     """What a design says of one step, for B episodes."""
 
     reward: Tensor  # [B]
@@ -108,17 +108,12 @@ class Design:
         ended_by = {}
         terminated = torch.zeros_like(example, dtype=torch.bool)
         for entry in self.ends:
-            ended = self._ended(entry, values[entry.label])
+            value = values[entry.label]
+            ended = (value < entry.below) | (value > entry.above)
             ended_by[entry.label] = ended
             terminated = terminated | ended
             total = total.add(ended, alpha=entry.reward)
         return StepReward(self.scale * total, terminated, values, ended_by)
-
-    @staticmethod
-    def _ended(entry: Entry, value: Tensor) -> Tensor:
-        if entry.below is None:
-            return value > entry.above
-        return value < entry.below if entry.above is None else (value < entry.below) | (value > entry.above)
 
 
 def design_names() -> list[str]:
