@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
+# odd 63-bit weights, one for each counter, so that sums of small counters do not meet
+_WEIGHTS = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85)
 
 
 def uniform(seed: Tensor, *counters: Tensor | int) -> Tensor:
@@ -13,17 +14,14 @@ def uniform(seed: Tensor, *counters: Tensor | int) -> Tensor:
 
     Args:
         seed: int64, the episode's own.
-        counters: int64 tensors that broadcast with `seed`, or plain integers (a salt per purpose).
+        counters: at most four int64 tensors that broadcast with `seed`, or plain integers (a salt per purpose).
 
-    Source: the 32-bit finaliser of MurmurHash3 applied to every counter in turn.
+    Source: the mixing steps of SplitMix64 (Steele, Lea and Flood 2014) on a weighted sum, in wrapping int64 arithmetic.
     """
-    word = _mix((seed & _MASK) ^ _mix((seed >> 32) & _MASK))
-    for counter in counters:
-        word = _mix(word ^ ((counter * 0x9E3779B1 + 0x7F4A7C15) & _MASK))
-    return (word >> 8).to(torch.float32) * (1.0 / 16777216.0)
-
-
-def _mix(word: Tensor) -> Tensor:
-    word = ((word ^ (word >> 16)) * 0x85EBCA6B) & _MASK
-    word = ((word ^ (word >> 13)) * 0xC2B2AE35) & _MASK
-    return word ^ (word >> 16)
+    word = seed * _WEIGHTS[0]
+    for counter, weight in zip(counters, _WEIGHTS[1:], strict=False):
+        word = torch.add(word, counter, alpha=weight) if isinstance(counter, Tensor) else word + (counter * weight) % (1 << 62)
+    word = (word ^ (word >> 30)).mul_(0x3F58476D1CE4E5B9)
+    word = word.bitwise_xor_(word >> 27).mul_(0x14D049BB133111EB)
+    word = word.bitwise_xor_(word >> 31)
+    return ((word >> 38) & 0xFFFFFF).to(torch.float32).mul_(1.0 / 16777216.0)

@@ -102,7 +102,7 @@ class IdmTraffic:
 
         factor, headway, power, comfort = memory.character.unbind(-1)
         wanted = desired_speed(sight, factor, memory.chain)
-        free = (power * (1 - (speed / wanted).pow(4))).clamp_min(-FREE_BRAKING)
+        free = (power * (1 - (speed / wanted).square().square())).clamp_min(-FREE_BRAKING)
         root = 2 * torch.sqrt(power * comfort)
         keep = MINIMUM_GAP + (speed * headway + speed * (speed - sight.leader_speed) / root).clamp_min(0)
         halt = STOP_GAP + speed * headway * 0.5 + speed.square() / root

@@ -110,8 +110,8 @@ def hold_distance(
     waits = way.present & ~way.inside
 
     x, y = way.way[..., 0].flatten(1), way.way[..., 1].flatten(1)
-    apart = (x.unsqueeze(-1) - x.unsqueeze(-2)).square() + (y.unsqueeze(-1) - y.unsqueeze(-2)).square()
-    apart = apart.view(-1, agents, ZONE_POINTS, agents, ZONE_POINTS).amin(-1).amin(2)
+    dx, dy = x.unsqueeze(-1) - x.unsqueeze(-2), y.unsqueeze(-1) - y.unsqueeze(-2)
+    apart = dx.square_().addcmul_(dy, dy).view(-1, agents, ZONE_POINTS, agents, ZONE_POINTS).amin(-1).amin(2)
     margin = half_width.unsqueeze(-1) + half_width.unsqueeze(-2) + CLEARANCE
     meet = apart < margin.square()
     other = lambda value: value.unsqueeze(-2)

@@ -56,7 +56,7 @@ def nearest_ahead(ahead: Tensor, lateral: Tensor, half_length: Tensor, half_widt
     batch, agents, points, _ = ahead.shape
     dx = others.position[:, None, :, None, 0] - ahead[:, :, None, :, 0]
     dy = others.position[:, None, :, None, 1] - ahead[:, :, None, :, 1]
-    nearest = torch.addcmul(dx.square_(), dy, dy).argmin(-1)
+    nearest = dx.square_().addcmul_(dy, dy).argmin(-1)
     index = nearest.view(batch * agents, -1) + torch.arange(batch * agents, device=ahead.device).unsqueeze(-1) * points
     at = ahead.view(-1, 4)[index].view(batch, agents, -1, 4)
     relative = others.position.unsqueeze(1) - at[..., :2]

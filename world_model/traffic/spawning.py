@@ -20,7 +20,8 @@ NEAR_RING = (55.0, 95.0)  # m, nearest arrivals out of the camera's view and in 
 FAR_RING = 120.0  # m, farthest arrivals
 VIEW = math.radians(50.0)  # half of the angle ahead that counts as seen
 EVERY = 3  # steps between arrivals
-TRIES = 6  # places tried for an arrival
+TRIES = 8  # places tried for an arrival
+OTHER_DRAWS = 5 + TRIES  # looks, and where on the lanes
 LONGEST_WAY = 8.0  # m, shortest lane that takes an arrival
 APPROACH_BRAKING = 2.5  # m/s2, an arrival can stop at its lane's end with this
 ROOM = (10.0, 0.6)  # m and s, distance to others in an arrival's lane at its speed
@@ -48,12 +49,17 @@ def spawn(road: RoadMap, agents: Agents, memory: IdmMemory, ego: Ego, seed: Tens
     need = (step % EVERY == 0) & (agents.valid.sum(-1) < memory.target) & ~agents.valid.all(-1)
     if not bool(need.any()):
         return agents, memory
-    lane, arc, place, direction, speed, found = _choose_place(road, agents, ego, seed, step)
-    kind, size, colour = _choose_looks(seed, step)
+    lanes = torch.arange(-OTHER_DRAWS, road.width.shape[1], device=seed.device)
+    looks, shares, draw = uniform(seed.unsqueeze(-1), step.unsqueeze(-1), lanes, 17).split((5, TRIES, road.width.shape[1]), -1)
+    lane, arc, place, direction, speed, found = _choose_place(road, agents, ego, shares, draw)
+    found = found & need
+    if not bool(found.any()):
+        return agents, memory
+    kind, size, colour = _choose_looks(looks)
     slot = (~agents.valid).float().argmax(-1, keepdim=True)
     heading = torch.atan2(direction[:, 1], direction[:, 0])
     fresh = torch.stack((place[:, 0], place[:, 1], heading, speed, torch.zeros_like(speed), *size.unbind(-1)), -1)
-    mark = torch.zeros_like(agents.valid).scatter(1, slot, (need & found).unsqueeze(-1))
+    mark = torch.zeros_like(agents.valid).scatter(1, slot, found.unsqueeze(-1))
     wide = mark.unsqueeze(-1)
     new = lambda value: value.unsqueeze(1)
     arrived = Agents(
@@ -82,25 +88,25 @@ def spawn(road: RoadMap, agents: Agents, memory: IdmMemory, ego: Ego, seed: Tens
 
 
 def _choose_place(
-    road: RoadMap, agents: Agents, ego: Ego, seed: Tensor, step: Tensor
+    road: RoadMap, agents: Agents, ego: Ego, shares: Tensor, draw: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Lane [B], arc, position [B, 2], direction [B, 2], speed, and whether a free place was found [B]."""
-    lanes = road.width.shape[1]
+    """Lane [B], arc, position [B, 2], direction [B, 2], speed, and whether a free place was found [B].
+
+    `shares` [B, TRIES] say where on the lanes that `draw` [B, L] chooses.
+    """
     first, last = road.centreline[:, :, 0], road.centreline[:, :, -1]
     length = (last - first).norm(dim=-1)
     middle = (0.5 * (first + last) - ego.position.unsqueeze(1)).norm(dim=-1)
     usable = (road.kind == int(LaneKind.DRIVING)) & (length > LONGEST_WAY) & (middle > NEAR_RING[0]) & (middle < FAR_RING)
-    draw = uniform(seed.unsqueeze(-1), step.unsqueeze(-1), torch.arange(lanes, device=seed.device), 17)
     race = torch.where(usable, -torch.log(draw.clamp_min(1e-7)) / length.clamp_min(1), torch.full_like(length, torch.inf))
-    value, lane = race.topk(min(TRIES, lanes), dim=-1, largest=False)
+    value, lane = race.topk(min(TRIES, draw.shape[1]), dim=-1, largest=False)
 
     batch = torch.arange(lane.shape[0], device=lane.device).unsqueeze(-1)
     line = road.centreline[batch, lane]
     delta = line[..., 1:, :] - line[..., :-1, :]
     run = delta.norm(dim=-1)
     ends = run.cumsum(-1)
-    share = uniform(seed.unsqueeze(-1), step.unsqueeze(-1), lane, 19)
-    arc = 2.5 + share * (ends[..., -1] - 5.0).clamp_min(0)
+    arc = 2.5 + shares[:, : lane.shape[1]] * (ends[..., -1] - 5.0).clamp_min(0)
     segment = (ends < arc.unsqueeze(-1)).sum(-1, keepdim=True).clamp_max(run.shape[-1] - 1)
     pick = lambda values: values.gather(-1, segment).squeeze(-1)
     pick2 = lambda values: values.gather(-2, segment.unsqueeze(-1).expand(*segment.shape, 2)).squeeze(-2)
@@ -130,11 +136,10 @@ def _choose_place(
     return lane[rows, chosen], arc[rows, chosen], place[rows, chosen], direction[rows, chosen], speed[rows, chosen], good.any(-1)
 
 
-def _choose_looks(seed: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Kind [B], size [B, 3] in m and colour [B, 3] of an arrival."""
-    bodies, paints = (torch.tensor(table, device=seed.device) for table in (BODIES, PAINTS))
-    choose = lambda draw, share: (draw.unsqueeze(-1) >= share.cumsum(-1)[:-1]).sum(-1)
-    body = bodies[choose(uniform(seed, step, 23), bodies[:, -1])]
-    paint = paints[choose(uniform(seed, step, 29), paints[:, -1])]
-    shade = 0.08 * uniform(seed.unsqueeze(-1), step.unsqueeze(-1), torch.arange(3, device=seed.device), 31) - 0.04
-    return body[:, 0].long(), body[:, 1:4], (paint[:, :3] + shade).clamp(0, 1)
+def _choose_looks(draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Kind [B], size [B, 3] in m and colour [B, 3] of an arrival, by draws [B, 5]."""
+    bodies, paints = (torch.tensor(table, device=draw.device) for table in (BODIES, PAINTS))
+    choose = lambda number, share: (number.unsqueeze(-1) >= share.cumsum(-1)[:-1]).sum(-1)
+    body = bodies[choose(draw[:, 0], bodies[:, -1])]
+    paint = paints[choose(draw[:, 1], paints[:, -1])]
+    return body[:, 0].long(), body[:, 1:4], (paint[:, :3] + 0.08 * draw[:, 2:] - 0.04).clamp(0, 1)
