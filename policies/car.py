@@ -45,7 +45,9 @@ class CarFeatures(nn.Module):
             before = width
         self.camera = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(config.camera_features), nn.ReLU())
         inputs = len(EGO_OBSERVATION) + 2 * ROUTE_AHEAD_POINTS
-        self.state = nn.Sequential(nn.Linear(inputs, config.state_features), nn.ReLU(), nn.Linear(config.state_features, config.state_features), nn.ReLU())
+        self.state = nn.Sequential(
+            nn.Linear(inputs, config.state_features), nn.ReLU(), nn.Linear(config.state_features, config.state_features), nn.ReLU()
+        )
         self.fuse = nn.Sequential(nn.Linear(config.camera_features + config.state_features, config.features), nn.ReLU())
         self.register_buffer("ego_scale", torch.tensor(EGO_SCALE), persistent=False)
         with torch.no_grad():

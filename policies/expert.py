@@ -31,7 +31,7 @@ class ExpertConfig:
     standstill_gap: float = 2.5  # m
     lateral_acceleration: float = 2.2  # m/s2 in bends
     bend_braking: float = 1.4  # m/s2 ahead of bends and lower limits
-    max_jerk: float = 2.8  # m/s3
+    max_jerk: float = 2.2  # m/s3; the smoothed jerk that is scored overshoots it by half
     firm_braking: float = 3.6  # m/s2; more only in an emergency
     wary_braking: float = 2.2  # m/s2 for agents that are only predicted to come into the way
     stop_margin: float = 1.0  # m before the stop line
@@ -90,7 +90,7 @@ class Expert:
         wanted = torch.minimum(self._free(scene, path), stop)
         floor = follow.new_tensor([-100.0, -c.firm_braking, -c.wary_braking])
         wanted = torch.minimum(wanted, torch.maximum(follow, floor).amin(-1))
-        soft = -0.6 - 1.6 * speed  # ends a stop gently
+        soft = torch.minimum(-0.6 - 1.6 * speed, -1.3 * needed)  # ends a stop gently
         danger = needed > c.firm_braking
         wanted = torch.where(danger, torch.minimum(wanted, -needed * 1.3), torch.maximum(wanted, soft))
         return wanted, danger
