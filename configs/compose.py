@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import ConfigError, nearest
 
 FOLDER = Path(__file__).parent
+MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,18 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"cannot read {' '.join(overrides)} for {command}: {_first_line(error)}") from error
 
 
-def schema(function: Callable[..., Any]) -> tuple[type, bool]:
-    """The dataclass of a command's values, and whether the function takes it whole (its one argument) or field by field."""
-    hints = typing.get_type_hints(function)
+def schema(function: Callable[..., Any]) -> tuple[type, type | None]:
+    """A command's values as a dataclass of plain types, and the dataclass that is the function's one argument, if it is one."""
     parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) == 1 and dataclasses.is_dataclass(hints.get(parameters[0].name)):
-        return typing.cast(type, hints[parameters[0].name]), True
-    fields = [(p.name, _plain(hints.get(p.name, Any)), dataclasses.field(default="???")) for p in parameters]
-    return dataclasses.make_dataclass("Values", fields), False
+    hints = typing.get_type_hints(function)
+    whole = hints.get(parameters[0].name) if len(parameters) == 1 else None
+    if not dataclasses.is_dataclass(whole):
+        whole = None
+    else:
+        hints = typing.get_type_hints(whole)
+    names = [p.name for p in (inspect.signature(whole).parameters.values() if whole else parameters)]
+    fields = [(name, _plain(hints.get(name, Any)), dataclasses.field(default=MISSING)) for name in names]
+    return dataclasses.make_dataclass("Values", fields), typing.cast("type | None", whole)
 
 
 def check_values(command: str, function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def check_values(command: str, function: Callable[..., Any], values: dict[str, A
     Raises:
         ConfigError: a value of the wrong type, or one that must be given and is not.
     """
-    from omegaconf import MISSING, OmegaConf
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     missing = [name for name, value in values.items() if value == MISSING]
@@ -109,9 +114,8 @@ def check_values(command: str, function: Callable[..., Any], values: dict[str, A
         config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{command}: wrong value for {error.full_key}: {_first_line(error)}") from error
-    if whole:
-        return {next(iter(inspect.signature(function).parameters)): config}
-    return {name: getattr(config, name) for name in values}
+    checked = {name: getattr(config, name) for name in values}
+    return {next(iter(inspect.signature(function).parameters)): whole(**checked)} if whole else checked
 
 
 def _first_line(error: BaseException) -> str:
@@ -119,14 +123,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def _plain(hint: Any) -> Any:
-    """The part of a type that a command line can give: a primitive, a mapping of names, a union of such, or anything."""
-    if hint in (int, float, bool, str):
+    """The type as OmegaConf knows it: a primitive, a dataclass, a mapping of names, a union of primitives, or anything."""
+    arguments = typing.get_args(hint)
+    if hint in (int, float, bool, str) or dataclasses.is_dataclass(hint):
         return hint
     if typing.get_origin(hint) in (dict, collections.abc.Mapping):
-        return dict[str, _plain(typing.get_args(hint)[1])]  # type: ignore[misc]
-    members = [_plain(member) for member in typing.get_args(hint)] if typing.get_origin(hint) in (typing.Union, types.UnionType) else []
-    kept = [member for member in members if member is not Any]
+        return dict[str, _plain(arguments[1])]  # type: ignore[misc]
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType) or any(typing.get_origin(a) in (list, tuple) for a in arguments):
+        return Any
+    kept = [plain for plain in map(_plain, arguments) if plain is not Any]
     if not kept:
         return Any
     plain = functools.reduce(operator.or_, kept)
-    return plain | None if type(None) in typing.get_args(hint) else plain
+    return plain | None if type(None) in arguments else plain

@@ -1,0 +1,1 @@
+"""Making data and weights: recording, and the pipeline around it."""
