@@ -13,6 +13,8 @@ from ..scene import AgentKind
 from .atmosphere import Look
 from .meshes import Array, box, face_normals, frustum
 
+SHADOW_MARGIN = 0.15  # m
+SHADOW_SLIDE = 0.25  # m per metre of height, away from the sun
 VAN_HEIGHT = 1.9  # m; a car of this height or more is drawn as a van
 
 
@@ -78,7 +80,7 @@ def _both_x(x: float, y0: float, y1: float, z0: float, z1: float) -> Array:
     return np.concatenate((_patch_x(x, y0, y1, z0, z1), _patch_x(x, -y1, -y0, z0, z1)))
 
 
-def _sides(x0: float, x1: float, z0: float, z1: float, y: float = 0.502) -> Array:
+def _sides(x0: float, x1: float, z0: float, z1: float, y: float = 0.508) -> Array:
     """A patch on the left and on the right."""
     return np.concatenate((_patch_y(y, x0, x1, z0, z1), _patch_y(-y, x0, x1, z0, z1)))
 
@@ -110,7 +112,7 @@ def _car() -> Body:
         (frustum((-0.50, 0.50, -0.5, 0.5), 0.46, (-0.485, 0.46, -0.46, 0.46), 0.61)[:5], Paint.BODY),
         (frustum((-0.42, 0.24, -0.45, 0.45), 0.61, (-0.29, 0.07, -0.37, 0.37), 0.93)[:4], glass[:4]),
         (frustum((-0.30, 0.08, -0.385, 0.385), 0.92, (-0.26, 0.04, -0.34, 0.34), 1.0)[:5], Paint.BODY),
-        (_sides(-0.12, -0.09, 0.60, 0.93, 0.43), Paint.BODY),
+        (_sides(-0.12, -0.09, 0.62, 0.92, 0.435), Paint.BODY),
         *_wheels((-0.30, 0.31), 0.068, 0.215),
         (_both_x(-0.503, 0.27, 0.48, 0.40, 0.53), Paint.TAIL),
         (_patch_x(-0.395, -0.16, 0.16, 0.64, 0.69), Paint.STOP),
@@ -149,7 +151,7 @@ def _truck() -> Body:
         (box(0.29, 0.50, -0.48, 0.48, 0.12, 0.42)[:4], Paint.BODY),
         (frustum((0.29, 0.50, -0.48, 0.48), 0.42, (0.29, 0.48, -0.46, 0.46), 0.80)[:5], Paint.BODY),
         (_patch_x(0.502, -0.44, 0.44, 0.46, 0.70), Paint.GLASS),
-        (_sides(0.37, 0.46, 0.47, 0.69, 0.488), Paint.GLASS),
+        (_sides(0.37, 0.46, 0.47, 0.69, 0.490), Paint.GLASS),
         *_wheels((-0.36, -0.22, 0.36), 0.060, 0.135, 0.495),
         (_both_x(-0.505, 0.30, 0.48, 0.17, 0.25), Paint.TAIL),
         (_patch_x(-0.505, -0.5, 0.5, 0.25, 0.28), Paint.TRIM),
@@ -179,6 +181,7 @@ def _bicycle() -> Body:
     wheel = tuple(np.concatenate([_disc(x, side * 0.05, 0.19, 0.19, 0.19) for side in (-1, 1)]) for x in (-0.30, 0.30))
     return _body(
         (np.concatenate(wheel), Paint.TYRE),
+        (np.concatenate([_disc(x, side * 0.065, 0.145, 0.145, 0.19) for side in (-1, 1) for x in (-0.30, 0.30)]), Paint.HUB),
         (np.concatenate([box(x - 0.17, x + 0.17, -0.05, 0.05, 0.02, 0.36)[:2] for x in (-0.30, 0.30)]), Paint.TYRE),
         (box(-0.22, 0.24, -0.04, 0.04, 0.30, 0.42), Paint.HUB),
         (box(0.22, 0.26, -0.42, 0.42, 0.53, 0.58), Paint.TRIM),
@@ -226,7 +229,9 @@ def body(shape: int) -> Body:
     }[shape]()  # type: ignore[index]
 
 
-def pose_bodies(state: Array, kind: npt.NDArray[np.int64], brake: npt.NDArray[np.bool_], colour: Array, look: Look) -> tuple[Array, Array]:
+def pose_bodies(
+    state: Array, kind: npt.NDArray[np.int64], brake: npt.NDArray[np.bool_], colour: Array, look: Look
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     """Place and light road users.
 
     Args:
@@ -237,47 +242,57 @@ def pose_bodies(state: Array, kind: npt.NDArray[np.int64], brake: npt.NDArray[np
         look: the light.
 
     Returns:
-        corners [Q, 4, 3] in the world frame and colours [Q, 3].
+        corners [Q, 4, 3] in the world frame, colours [Q, 3], and which faces shine of themselves [Q].
     """
     shape = np.where((kind == AgentKind.CAR) & (state[:, 7] >= VAN_HEIGHT), _VAN, kind)
     fixed = _FIXED.copy()
     if look.lamps:
         fixed[Paint.HEAD], fixed[Paint.TAIL] = _HEADLIGHT_ON, _TAIL_ON
-    corners, colours = [], []
+    corners = [np.zeros((0, 4, 3), np.float32)]
+    colours, shining = [np.zeros((0, 3), np.float32)], [np.zeros(0, bool)]
     for index in np.unique(shape):
         model, rows = body(int(index)), shape == index
-        local = model.corners[None] * state[rows, None, None, 5:8]
-        heading = state[rows, 2]
-        cos, sin = np.cos(heading)[:, None, None], np.sin(heading)[:, None, None]
-        world = np.empty_like(local)
-        world[..., 0] = local[..., 0] * cos - local[..., 1] * sin + state[rows, 0, None, None]
-        world[..., 1] = local[..., 0] * sin + local[..., 1] * cos + state[rows, 1, None, None]
-        world[..., 2] = local[..., 2]
-        tint = np.repeat(fixed[model.paint][None], len(world), 0)
+        world = _placed(model.corners, state[rows])
         own = colour[rows, None, :]
-        tint = np.where((model.paint == Paint.BODY)[:, None], own, tint)
-        tint = np.where((model.paint == Paint.CARGO)[:, None], 0.25 * own + 0.62, tint)
-        light = look.shade(face_normals(world))
-        light[..., model.paint == Paint.GLASS, :] *= 0.9
-        glows = np.isin(model.paint, (Paint.HEAD, Paint.TAIL, Paint.SIGN)) if look.lamps else np.zeros(len(model.paint), bool)
-        tint = np.where(glows[:, None], tint, tint * light)
-        red = np.isin(model.paint, (Paint.TAIL, Paint.STOP))
-        tint = np.where(red[:, None] & brake[rows, None, None], _BRAKING, tint)
+        tint = np.repeat(fixed[model.paint][None], len(world), 0)
+        tint[:, model.paint == Paint.BODY] = own
+        tint[:, model.paint == Paint.CARGO] = 0.25 * own + 0.62
+        lamp = np.isin(model.paint, (Paint.HEAD, Paint.TAIL, Paint.SIGN)) & look.lamps
+        stop = np.isin(model.paint, (Paint.TAIL, Paint.STOP)) & brake[rows, None]
+        tint = np.where(lamp[:, None], tint, tint * look.shade(face_normals(world)))
+        tint[stop] = _BRAKING
         corners.append(world.reshape(-1, 4, 3))
         colours.append(tint.reshape(-1, 3))
-    if not corners:
-        return np.zeros((0, 4, 3), np.float32), np.zeros((0, 3), np.float32)
-    return np.concatenate(corners), np.clip(np.concatenate(colours), 0, 1)
+        shining.append((lamp | stop).reshape(-1))
+    return np.concatenate(corners), np.concatenate(colours), np.concatenate(shining)
+
+
+def _placed(corners: Array, state: Array) -> Array:
+    """Corners [F, 4, 3] in fractions of a box, in the world frame for every box [N, 8]: [N, F, 4, 3]."""
+    local = corners[None] * state[:, None, None, 5:8]
+    cos, sin = np.cos(state[:, 2])[:, None, None], np.sin(state[:, 2])[:, None, None]
+    world = np.empty_like(local)
+    world[..., 0] = local[..., 0] * cos - local[..., 1] * sin + state[:, 0, None, None]
+    world[..., 1] = local[..., 0] * sin + local[..., 1] * cos + state[:, 1, None, None]
+    world[..., 2] = local[..., 2]
+    return world
 
 
 def shadows(state: Array, look: Look) -> Array:
     """Patches of ground [N, 4, 3] that the boxes of road users (state [N, 8]) keep the sky from, slid away from the sun."""
-    grow = 0.15
-    sign = np.array([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]], np.float32)
-    local = sign[None] * (state[:, None, 5:7] + grow)
-    cos, sin = np.cos(state[:, 2])[:, None], np.sin(state[:, 2])[:, None]
-    slide = -np.array(look.sun[:2], np.float32) / max(look.sun[2], 0.5) * 0.35 * min(1.0, 3 * look.sunlight[0])
-    out = np.zeros((len(state), 4, 3), np.float32)
-    out[..., 0] = local[..., 0] * cos - local[..., 1] * sin + state[:, 0, None] + slide[0] * state[:, 7, None]
-    out[..., 1] = local[..., 0] * sin + local[..., 1] * cos + state[:, 1, None] + slide[1] * state[:, 7, None]
+    sole = np.array([[[0.5, 0.5, 0.0], [-0.5, 0.5, 0.0], [-0.5, -0.5, 0.0], [0.5, -0.5, 0.0]]], np.float32)
+    grown = state.copy()
+    grown[:, 5:7] += SHADOW_MARGIN
+    ground = _placed(sole, grown)[:, 0]
+    away = -np.array(look.sun[:2], np.float32) / max(look.sun[2], 0.5) * min(1.0, 3 * look.sunlight[0])
+    ground[..., :2] += SHADOW_SLIDE * away * state[:, None, 7:8]
+    return ground
+
+
+def mirrored(corners: Array) -> Array:
+    """Faces [Q, 4, 3] as a wet road shows them: below the ground and drawn out."""
+    out = corners.copy()
+    height = corners[..., 2]
+    low, high = height.min(-1, keepdims=True), height.max(-1, keepdims=True)
+    out[..., 2] = -np.where(height > 0.5 * (low + high), 1.3 * high + 0.3, 0.25 * low)
     return out

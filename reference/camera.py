@@ -28,6 +28,7 @@ class ReferenceCamera:
 
     def render(self, scene: Scene) -> Tensor:
         """Frames [B, H, W, 3] uint8 of scenes [B]."""
+        scene = scene.to("cpu")
         return torch.stack([self._render_one(scene[b]) for b in range(scene.batch_size)])
 
     def _render_one(self, scene: Scene) -> Tensor:

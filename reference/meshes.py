@@ -112,8 +112,10 @@ def ribbon(polyline: Array, right: float, left: float, colour: npt.ArrayLike) ->
     """The strip of ground between two lateral offsets of a polyline [P, 2] (m, positive to the left)."""
     if len(polyline) < 2:
         return EMPTY
-    a, b = offset(polyline, right), offset(polyline, left)
-    return quads(flat(np.stack((a[:-1], a[1:], b[1:], b[:-1]), 1)), colour)
+    position = flat(np.concatenate((offset(polyline, right), offset(polyline, left))))
+    at, count = np.arange(len(polyline) - 1)[:, None], len(polyline)
+    triangles = at + np.array([0, 1, count + 1, 0, count + 1, count])
+    return mesh(position, colour, (0.0, 0.0, 1.0), triangles)
 
 
 def piece(polyline: Array, start: float, end: float) -> Array:
@@ -213,3 +215,9 @@ def place(points: Array, x: float, y: float, heading: float) -> Array:
     out[..., 1] = points[..., 0] * sin + points[..., 1] * cos + y
     out[..., 2] = points[..., 2]
     return out
+
+
+def placed(local: Mesh, x: float, y: float, heading: float) -> Mesh:
+    """A mesh turned by a heading (rad) about the vertical and moved to (x, y)."""
+    turned = place(local.normal, 0.0, 0.0, heading)
+    return Mesh(place(local.position, x, y, heading), local.albedo, turned, local.triangles, local.uv)

@@ -15,22 +15,43 @@ from ..road import RoadMap
 from ..scene import Appearance, Scene
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
-from .bodies import pose_bodies, shadows
+from .bodies import mirrored, pose_bodies, shadows
 from .landscape import LENS_COLOURS, Landscape, build_landscape
-from .meshes import Array, Mesh, flat, quads
+from .meshes import Array, Mesh, face_normals, flat, quads
 from .panda import p3d
 
 TILE = 80.0  # m
-NEAR, FAR = 0.3, 900.0  # m
+NEAR, FAR = 0.5, 900.0  # m
 FLAT_REACH = {"verge": 250.0, "pavement": 200.0, "road": 400.0, "marking": 150.0, "shade": 120.0}  # m
 SOLID_REACH, FACADE_REACH = 330.0, 700.0  # m
 AGENT_REACH = 220.0  # m
+GLEAM = 0.17  # brightness of a lamp's reflection on a wet road
 SIGNAL_REACH = 160.0  # m
 SUBPIXEL = 0.25  # rendered pixels by which the rasteriser, cutting coordinates to whole pixels, draws too far left and up
 KEPT_LANDSCAPES, KEPT_SETS = 48, 8
-FLAT_ORDER = ("ground", "verge", "pavement", "road", "marking", "shade", "ground fade")  # painted in this order, without depth
+FLAT_ORDER = ("ground", "verge", "pavement", "road", "marking", "shade", "ground fade", "gleam")  # painted in this order, without depth
 STANDING_ORDER = ("facade", "facade fade", "solid")
 _GRASS = np.array((0.36, 0.47, 0.24), np.float32)
+
+
+@functools.cache
+def _haze_texture(look: Look) -> Any:
+    return panda.texture(np.tile(haze_ramp(look)[None, :, None], (4, 1, 4)), smooth=False, repeat=False)
+
+
+@functools.cache
+def _asphalt_texture() -> Any:
+    return panda.texture(textures.asphalt(), smooth=True)
+
+
+@functools.cache
+def _grass_texture(town: bool) -> Any:
+    return panda.texture(textures.grass(town), smooth=True)
+
+
+@functools.cache
+def _facade_texture(style: str, look: Look) -> Any:
+    return panda.texture(textures.facade(style, look), smooth=True)
 
 
 @functools.lru_cache(maxsize=8)
@@ -130,9 +151,10 @@ class _Set:
         self._tiles.finish()
         ground = _ground(look)
         self._grounds = [self._layers[name].attach_new_node(ground) for name in ("ground", "ground fade")]
-        self._agents, self._shade = panda.QuadSoup("agents"), panda.QuadSoup("shade", 16)
+        self._agents, self._shade, self._gleam = panda.QuadSoup("agents"), panda.QuadSoup("shade", 16), panda.QuadSoup("gleam", 32)
         self._layers["solid"].attach_new_node(self._agents.node)
         self._layers["shade"].attach_new_node(self._shade.node)
+        self._layers["gleam"].attach_new_node(self._gleam.node)
 
     def _fade_texture(self) -> Any:
         """Multiplies everything, cover included, by what haze leaves of it at its depth.
@@ -140,8 +162,7 @@ class _Set:
         The renderer loses the cover of what has two textures, so textured things are faded by a second, multiplying pass.
         """
         stage = p3d.TextureStage("fade")
-        haze = np.tile(haze_ramp(self._look)[None, :, None], (4, 1, 4))
-        self.root.set_texture(stage, panda.texture(haze, smooth=False, repeat=False))
+        self.root.set_texture(stage, _haze_texture(self._look))
         self.root.set_tex_gen(stage, p3d.TexGenAttrib.M_eye_position)
         onto_depth = p3d.LMatrix4(0, 0, 0, 0, 1 / FADE_RANGE, 0, 0, 0, 0, 0, 0, 0, 0, 0.5, 0, 1)
         self.root.set_tex_transform(stage, p3d.TransformState.make_mat(onto_depth))
@@ -160,7 +181,10 @@ class _Set:
             node.set_attrib(
                 p3d.ColorBlendAttrib.make(p3d.ColorBlendAttrib.M_add, p3d.ColorBlendAttrib.O_zero, p3d.ColorBlendAttrib.O_incoming_color)
             )
-        if name.endswith("fade"):
+        if name == "gleam":
+            node.set_attrib(p3d.ColorBlendAttrib.make(p3d.ColorBlendAttrib.M_add, p3d.ColorBlendAttrib.O_one, p3d.ColorBlendAttrib.O_one))
+            node.set_attrib(p3d.ColorWriteAttrib.make(7))
+        elif name.endswith("fade"):
             node.set_color(p3d.LColor(1, 1, 1, 1), 1)
             node.set_depth_write(False)
         elif name != "solid":
@@ -169,12 +193,12 @@ class _Set:
 
     def _texture_ground(self) -> None:
         """Grain on asphalt and grass, fixed to the world."""
-        for name, texels, span in (
-            ("ground", textures.grass(self._landscape.town), textures.GRASS_SPAN),
-            ("road", textures.asphalt(), textures.ASPHALT_SPAN),
+        for name, texture, span in (
+            ("ground", _grass_texture(self._landscape.town), textures.GRASS_SPAN),
+            ("road", _asphalt_texture(), textures.ASPHALT_SPAN),
         ):
             stage = p3d.TextureStage(name)
-            self._layers[name].set_texture(stage, panda.texture(texels, smooth=True))
+            self._layers[name].set_texture(stage, texture)
             self._layers[name].set_tex_gen(stage, p3d.TexGenAttrib.M_world_position)
             self._layers[name].set_tex_scale(stage, 1 / span, 1 / span)
 
@@ -190,7 +214,7 @@ class _Set:
         if look.lamps and not look.rain:
             light = light / light.max(1, keepdims=True).clip(1e-3)
         layer = self._layers["facade"].attach_new_node(style)
-        layer.set_texture(p3d.TextureStage("windows"), panda.texture(textures.facade(style, look), smooth=True))
+        layer.set_texture(p3d.TextureStage("windows"), _facade_texture(style, look))
         self._show_in_tiles([layer, self._layers["facade fade"]], mesh, light * mesh.albedo, FACADE_REACH)
 
     def _show_in_tiles(self, layers: list[Any], mesh: Mesh, colour: Array, reach: float) -> None:
@@ -212,13 +236,18 @@ class _Set:
         near = agents.valid[0].numpy() & (np.hypot(offset[:, 0], offset[:, 1]) < AGENT_REACH) & (depth > -12.0)
         rows = np.flatnonzero(near)
         state = state[rows]
-        corners, colours = pose_bodies(
-            state, agents.kind[0].numpy()[rows], agents.brake[0].numpy()[rows], agents.colour[0].numpy()[rows], self._look
-        )
+        kinds, brakes, paints = agents.kind[0].numpy()[rows], agents.brake[0].numpy()[rows], agents.colour[0].numpy()[rows]
+        corners, colours, shining = pose_bodies(state, kinds, brakes, paints, self._look)
         lens_corners, lens_colours = self._lenses(eye, ahead, scene.signals[0].numpy())
         self._agents.set(np.concatenate((corners, lens_corners)), np.concatenate((colours, lens_colours)))
         dark = shadows(state, self._look)
         self._shade.set(dark, np.full((len(dark), 3), self._look.shadow, np.float32))
+        if self._look.rain:
+            lit = (lens_colours.max(1, initial=0) > 0.9) & (np.arange(len(lens_colours)) % 3 == 1)  # the middle of each lens
+            faces = np.concatenate((corners[shining], lens_corners[lit]))
+            paint = np.concatenate((GLEAM * colours[shining], 0.6 * GLEAM * lens_colours[lit]))
+            seen = ((eye - faces[:, 0, :2]) * face_normals(faces)[:, :2]).sum(1) > 0
+            self._gleam.set(mirrored(faces[seen]), paint[seen])
 
     def _lenses(self, eye: np.ndarray, ahead: np.ndarray, signals: np.ndarray) -> tuple[Array, Array]:
         offset = self._landscape.lens_position - eye

@@ -43,7 +43,7 @@ def opaque(rgb: npt.NDArray[np.floating]) -> Texels:
 def asphalt(size: int = 128) -> Texels:
     """Grain, stains, mended patches and cracks; at most 1, to be multiplied with the road's colour."""
     rng = np.random.default_rng(11)
-    grey = 0.90 + 0.10 * cloudy(size, size, 4, 12) + rng.normal(0, 0.02, (size, size))
+    grey = 0.83 + 0.17 * cloudy(size, size, 6, 12) + rng.normal(0, 0.03, (size, size))
     for _ in range(5):
         y, x = rng.integers(0, size - 24, 2)
         height, width = rng.integers(5, 22, 2)
@@ -58,7 +58,7 @@ def asphalt(size: int = 128) -> Texels:
 def grass(town: bool, size: int = 256) -> Texels:
     """Lawn in a town, elsewhere a patchwork of fields; at most 1, to be multiplied with the grass's colour."""
     rng = np.random.default_rng(21)
-    tone = 0.80 + 0.20 * cloudy(size, size, 12, 22) + rng.normal(0, 0.02, (size, size))
+    tone = 0.78 + 0.22 * cloudy(size, size, 24, 22) + rng.normal(0, 0.03, (size, size))
     tint = np.ones((size, size, 3))
     if not town:
         seeds = rng.uniform(0, size, (22, 2))

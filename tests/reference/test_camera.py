@@ -146,6 +146,25 @@ def test_rain_falls_by_the_scene_s_time(camera):
     assert 0 < np.abs(at(0.3) - at(0.4)).mean() < 8
 
 
+def test_a_wet_road_mirrors_lamps(camera):
+    road, ego = bare_road(), (0.0, -1.75, 0.0)
+    car = lambda brake: [roads.agent_row(AgentKind.CAR, 14.0, -1.75, brake=brake)]
+    braking, dark = (picture(camera, roads.scene_on(road, ego, agents=car(b), appearance=Appearance.RAIN)) for b in (True, False))
+    below = slice(int(project([(11.7, -1.75, 0.0)], ego)[0, 1]) + 2, 64)
+    gain = (braking - dark)[below]
+    assert gain[..., 0].max() > 8
+    assert gain[..., 1].max() < gain[..., 0].max() / 2
+
+
+def test_the_grain_of_the_road_stays_where_it_is_in_the_world(camera):
+    road = bare_road()
+    first, second = (picture(camera, roads.scene_on(road, (x, -1.75, 0.0), appearance=Appearance.OVERCAST))[..., 1] for x in (20.0, 22.0))
+    spots = np.array([(x, y, 0.0) for x in np.arange(27.5, 33.0, 0.1) for y in np.arange(-2.0, -1.4, 0.1)])
+    at = lambda frame, x: frame[tuple(project(spots, (x, -1.75, 0.0))[:, ::-1].astype(int).T)]
+    assert np.corrcoef(at(first, 20.0), at(second, 22.0))[0, 1] > 0.6
+    assert np.corrcoef(at(first, 20.0), at(second, 20.0))[0, 1] < 0.4
+
+
 def test_dashes_stand_at_the_arc_length_of_their_lane(camera):
     road, ego = roads.straight_road(60.0, lanes=2, oncoming=0), (0.0, -1.75, 0.0)
     frame = picture(camera, roads.scene_on(road, ego))
