@@ -1,5 +1,4 @@
 import torch
-
 from xpeng_world.road import Route
 
 

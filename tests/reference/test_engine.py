@@ -122,6 +122,8 @@ def test_sumo_sees_the_ego_where_it_is(world):
         assert x == pytest.approx(float(ego.x + half * ego.heading.cos()), abs=0.01)
         assert y == pytest.approx(float(ego.y + half * ego.heading.sin()), abs=0.01)
         assert speed == pytest.approx(float(ego.speed), abs=0.05)
+    egos = [name for name in Engine.get().positions() if not name.isdigit()]
+    assert egos == [], "nobody but the ego is on the road under its name"
 
 
 def test_a_dead_sumo_is_one_line(world):

@@ -105,7 +105,7 @@ def test_follows_at_the_models_equilibrium_gap() -> None:
     memory.character[0, 0] = torch.tensor([9.0 / roads.LIMIT, 1.5, 1.5, 2.0])  # the leader wants 9 m/s
     memory.character[0, 1] = torch.tensor([1.0, 1.5, 1.5, 2.0])
     scene = dataclasses.replace(scene, agents=agents)
-    for k in range(400):
+    for k in range(300):
         ego = scene.ego.map(lambda t: t.clone())
         ego.state[0, 0] = float(agents.position[0, 0, 0])  # the ego keeps them company, far aside
         agents, memory = traffic.step(scene, ego, memory, seed, torch.tensor([k]))
@@ -164,7 +164,7 @@ def test_arrivals_keep_the_number_of_agents() -> None:
 
 
 def test_agents_keep_to_their_lanes_and_turn_smoothly() -> None:
-    scenes, _ = drive(four_arms(), 200)
+    scenes, _ = drive(four_arms(), 120)
     for before, after in itertools.pairwise(scenes):
         same = before.agents.valid & after.agents.valid & (before.agents.id == after.agents.id)
         moved = (after.agents.position - before.agents.position).norm(dim=-1)[same]
@@ -209,3 +209,35 @@ def test_draws_are_uniform_and_depend_on_every_counter() -> None:
     assert draw.var() == pytest.approx(1 / 12, abs=0.005)
     assert torch.corrcoef(draw)[0, 1].abs() < 0.03
     assert not torch.equal(draw, uniform(torch.tensor([[5], [6]]), torch.arange(20000), 4))
+
+
+def test_overtakes_a_slow_leader_in_the_next_lane() -> None:
+    scene = roads.scene(roads.straight(pieces=12, lanes=2), (350.0, 60.0, 0.0, 0.0), [(300.0, 0.0, 0.0, 6.0), (260.0, 0.0, 0.0, 13.0)])
+    traffic = IdmTraffic(spawning=False)
+    seed = torch.tensor([0])
+    agents, memory = traffic.reset(scene, seed)
+    memory.character[0, 0, 0] = 6.0 / roads.LIMIT
+    scene = dataclasses.replace(scene, agents=agents)
+    offsets = []
+    for k in range(120):
+        agents, memory = traffic.step(scene, scene.ego, memory, seed, torch.tensor([k]))
+        scene = dataclasses.replace(scene, agents=agents)
+        offsets.append(float(agents.position[0, 1, 1]))
+        if agents.position[0, 1, 0] > 440:
+            break
+    assert offsets[-1] == pytest.approx(3.3, abs=0.2)
+    assert max(abs(b - a) for a, b in itertools.pairwise(offsets)) < 0.3
+    assert agents.position[0, 1, 0] > agents.position[0, 0, 0]
+
+
+def test_leaves_a_lane_that_ends_and_waits_for_a_gap() -> None:
+    road = roads.straight(pieces=8, lanes=2)
+    successors = road.successors.clone()
+    successors[0, 3] = -1  # the right lane ends after 240 m
+    road = dataclasses.replace(road, successors=successors)
+    row = [(170.0 - 14.0 * k, 3.3, 0.0, 9.0) for k in range(6)]
+    scenes, _ = drive(roads.scene(road, (220.0, 60.0, 0.0, 0.0), [(150.0, 0.0, 0.0, 9.0), *row]), 200)
+    assert not overlapping_pairs(scenes)
+    merging = [(s.agents.position[0, 0], bool(s.agents.valid[0, 0])) for s in scenes]
+    assert all(float(p[0]) < 240 or abs(float(p[1]) - 3.3) < 1.8 for p, valid in merging if valid)
+    assert any(float(p[0]) > 250 for p, valid in merging if valid)

@@ -145,7 +145,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="seed"):
         WorldTrainer(config(tmp_path / "parts", seed=1), store).run()
     (tmp_path / "parts" / "state" / "state.safetensors").write_bytes(b"cut short")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot be used"):
         WorldTrainer(config(tmp_path / "parts"), store).run()
 
 

@@ -217,6 +217,8 @@ class WorldTrainer:
         weights = self.out / "weights.partial"
         shutil.rmtree(weights, ignore_errors=True)
         self.generator().save(weights)
+        for kept in (self.out / "weights").glob("starts.*"):
+            shutil.copy2(kept, weights / kept.name)
         replace_folder(weights, self.out / "weights")
 
     def restore(self) -> None:
