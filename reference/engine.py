@@ -141,6 +141,7 @@ class Engine:
         sumo.vehicle.setSpeedMode(name, 0)
         sumo.vehicle.setLaneChangeMode(name, 0)
         self._ego, self._home, self._profile = name, edge, profile
+        self._added = True  # and not listed by SUMO before its next step
         self._half = 0.5 * float(profile.length[0])
 
     @_guarded
@@ -149,11 +150,10 @@ class Engine:
         sumo = self.sumo
         if self._ego is None:
             raise SimulatorError("no ego is on the road; add it before stepping the engine")
-        if self._ego in sumo.vehicle.getIDList() or self._ego in sumo.simulation.getPendingVehicles():
-            self._place(x, y, heading, speed)
-        else:
-            self.add_ego(self._home, 0, 1.0, speed, self._profile)
-            self._place(x, y, heading, speed)
+        if not self._added and self._ego not in sumo.vehicle.getIDList():
+            self.add_ego(self._home, 0, 1.0, speed, self._profile)  # SUMO takes off the road who reaches the end of its route
+        self._added = False
+        self._place(x, y, heading, speed)
         sumo.simulationStep()
 
     def _place(self, x: float, y: float, heading: float, speed: float) -> None:

@@ -112,11 +112,11 @@ def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, st
             allow, disallow = lane.get("allow"), lane.get("disallow", "")
             cars = "passenger" in allow.split() if allow is not None else not {"all", "passenger"} & set(disallow.split())
             shape = np.array([[float(v) for v in point.split(",")[:2]] for point in lane.get("shape", "").split()])
-            numbers = (float(lane.get(key, "0")) or default for key, default in (("width", 3.2), ("speed", 13.89), ("length", 0.0)))
+            width, speed, length = (float(lane.get(key, "0")) for key in ("width", "speed", "length"))
             name = lane.get("id", "")
             index.lanes[name] = SumoLane(
-                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, *numbers, cars,
-            )  # fmt: skip
+                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, width or 3.2, speed or 13.89, length, cars
+            )
             if cars and not internal:
                 index.edges.setdefault(edge.get("id", ""), []).append(name)
     connections = [dict(c.attrib) for c in root.iter("connection")]
@@ -135,10 +135,11 @@ def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, st
 
 
 def polyline_length(shape: Points) -> float:
+    """Length of a polyline [P, 2] in m; 0 for a single point."""
     return float(np.linalg.norm(np.diff(shape, axis=0), axis=1).sum()) if len(shape) > 1 else 0.0
 
 
-def resample(shape: Points, arcs: NDArray[np.float64]) -> Points:
+def resample(shape: Points, arcs: NDArray[np.floating]) -> Points:
     """Points of a polyline [P, 2] at fractions [K] of its length."""
     along = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(shape, axis=0), axis=1))))
     return np.stack([np.interp(arcs * along[-1], along, shape[:, k]) for k in (0, 1)], -1)
