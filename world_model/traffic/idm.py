@@ -22,6 +22,7 @@ STOP_GAP = 0.5  # m, s0 before a line
 FIRM_BRAKING = 4.0  # m/s2, the most an agent brakes unless it must
 HARD_BRAKING = 8.0  # m/s2, the most it can
 RESERVE = 1.3  # times the braking that would just do, where that is more than firm
+RUN_OUT = 10.0  # m before the end of a lane where an agent waits that found no gap
 FREE_BRAKING = 3.0  # m/s2, the most it brakes for a limit or a curve
 YELLOW_BRAKING = 3.0  # m/s2 above which a yellow light is passed
 RED_BRAKING = 7.0  # m/s2 above which even a red one is
@@ -83,7 +84,8 @@ class IdmTraffic:
         """Accelerations [B, N] that agents choose."""
         agents, speed = scene.agents, scene.agents.speed
         stop = red_line(scene, sight, speed, memory.chain)
-        stop = torch.where(sight.ends, torch.minimum(stop, sight.paths.ends[..., -1] - sight.here - sight.half_length), stop)
+        lane_end = sight.paths.ends[..., -1] - sight.here - sight.half_length - RUN_OUT
+        stop = torch.where(sight.ends, torch.minimum(stop, lane_end), stop)
         if bool(sight.way.present.any()):
             hold = junctions.hold_distance(
                 sight.way,

@@ -16,7 +16,7 @@ from .paths import AHEAD, complete, lane_rows
 from .sight import Sight
 
 EVERY = 10  # steps between decisions for one side
-SLOWEST = 3.0  # m/s
+SLOWEST = 3.0  # m/s, unless its lane ends
 BEFORE_JUNCTION = 30.0  # m in which nobody changes
 LANE_END = 200.0  # m before the end of a lane from where on leaving it is urgent
 GAIN = 0.35  # m/s2, least advantage
@@ -61,7 +61,7 @@ def change_lanes(
     stayed = (remembered.chain[..., 1] == lane) & moved.valid  # who entered the next lane in this step decides later
     kinds = road.kind.reshape(-1)
     driving = (kinds[rows] == int(LaneKind.DRIVING)) & (kinds[goal_rows] == int(LaneKind.DRIVING)) & (lane >= 0) & (goal >= 0)
-    ready = now & settled & clear_of_junction & stayed & driving & (speed > SLOWEST)
+    ready = now & settled & clear_of_junction & stayed & driving & ((speed > SLOWEST) | urgent)
     if not bool(ready.any()):
         return remembered
 

@@ -25,15 +25,17 @@ class Others(NamedTuple):
     valid: Tensor  # [B, M]
 
 
-def obstacles(agents: Agents, ego: Ego, scene: Scene) -> Others:
-    """Agents and ego as one list of boxes."""
+def obstacles(agents: Agents, lateral: Tensor, ego: Ego, scene: Scene) -> Others:
+    """Agents and ego as one list of boxes; an agent on its way into a lane takes up what is left of that way (`lateral` [B, N] m)."""
     heading = torch.cat((agents.heading, ego.heading.unsqueeze(-1)), -1)
+    direction = torch.stack((torch.cos(heading), torch.sin(heading)), -1)
+    aside = 0.5 * lateral.unsqueeze(-1) * torch.stack((direction[:, :-1, 1], -direction[:, :-1, 0]), -1)
     join = lambda mine, egos: torch.cat((mine, egos.unsqueeze(1)), 1)
     return Others(
-        position=join(agents.position, ego.position),
-        direction=torch.stack((torch.cos(heading), torch.sin(heading)), -1),
+        position=join(agents.position + aside, ego.position),
+        direction=direction,
         half_length=join(agents.length, scene.profile.length) / 2,
-        half_width=join(agents.width, scene.profile.width) / 2,
+        half_width=join(agents.width + lateral.abs(), scene.profile.width) / 2,
         speed=join(agents.speed, ego.speed),
         valid=join(agents.valid, torch.ones_like(ego.speed, dtype=torch.bool)),
     )

@@ -43,7 +43,7 @@ def look(scene: Scene, ego: Ego, memory: IdmMemory) -> Sight:
     kinds = road.kind.reshape(-1)[rows]
     on_lane = agents.valid & (chain[..., 1] >= 0)
     ahead = paths.sample(here.unsqueeze(-1) + STEP_AHEAD * torch.arange(POINTS_AHEAD, device=here.device))
-    others = obstacles(agents, ego, scene)
+    others = obstacles(agents, memory.lateral, ego, scene)
     gap, leader_speed, ego_in_lane = nearest_ahead(ahead, memory.lateral, half_length, half_width, others)
     return Sight(
         paths=paths,
