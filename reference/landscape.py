@@ -12,11 +12,11 @@ from . import meshes
 from .meshes import Array, Mesh
 from .standing import stand_up
 
-DASH = 3.0  # m painted, from arc length zero of each lane on
+DASH = 3.0  # m painted, from the start of each lane's border on
 DASH_PERIOD = 9.0  # m
 LINE_WIDTH = 0.20  # m
-LINE_INSET = 0.15  # m from a lane's border to the middle of a solid line
-STOP_LINE_WIDTH = 0.5  # m
+LINE_INSET = 0.12  # m from a lane's border to the middle of a solid line
+STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
@@ -175,9 +175,10 @@ class _Lanes:
                     beside = self.right[i]
                     if side < 0 and beside >= 0 and self.left_border[beside] == Border.DASHED:
                         continue
-                    for start in np.arange(0.0, meshes.length(self.line[i]) - 0.3, DASH_PERIOD):
-                        end = min(start + DASH, meshes.length(self.line[i]))
-                        parts.append(_line(meshes.piece(self.line[i], start, end), edge, _WHITE))
+                    border_line = meshes.offset(self.line[i], edge)
+                    whole = meshes.length(border_line)
+                    for start in np.arange(0.0, whole - 0.3, DASH_PERIOD):
+                        parts.append(_line(meshes.piece(border_line, start, min(start + DASH, whole)), 0.0, _WHITE))
         stops = road.stop_line[0].numpy()[signals]
         if len(stops):
             parts.append(_stop_lines(stops))
@@ -192,8 +193,8 @@ def _stop_lines(stops: Array) -> Mesh:
     left, right = stops[:, 0], stops[:, 1]
     across = right - left
     across = across / np.linalg.norm(across, axis=1, keepdims=True).clip(1e-6)
-    forward = np.stack((-across[:, 1], across[:, 0]), 1) * STOP_LINE_WIDTH / 2
-    return meshes.quads(meshes.flat(np.stack((left - forward, right - forward, right + forward, left + forward), 1)), _WHITE)
+    before = np.stack((across[:, 1], -across[:, 0]), 1) * STOP_LINE_WIDTH
+    return meshes.quads(meshes.flat(np.stack((left + before, right + before, right, left), 1)), _WHITE)
 
 
 def _outline(points: Array, grow: float, colour: tuple[float, float, float]) -> Mesh:

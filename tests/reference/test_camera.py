@@ -12,6 +12,7 @@ import torch
 from xpeng_world.camera import CAMERA, Camera
 from xpeng_world.errors import SimulatorError
 from xpeng_world.reference.camera import ReferenceCamera
+from xpeng_world.road import RoadMap
 from xpeng_world.scene import AgentKind, Appearance, Scene
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
@@ -40,11 +41,12 @@ def picture(camera: ReferenceCamera, scene: Scene) -> np.ndarray:
     return camera.render(scene)[0].numpy().astype(int)
 
 
-def bare_road(**kwargs):
-    road = roads.straight_road(240.0, lanes=1, oncoming=0, **kwargs)
-    road.left_border.zero_()
-    road.right_border.zero_()
-    return road
+def without_borders(road: RoadMap) -> RoadMap:
+    return dataclasses.replace(road, left_border=torch.zeros_like(road.left_border), right_border=torch.zeros_like(road.right_border))
+
+
+def bare_road() -> RoadMap:
+    return without_borders(roads.straight_road(240.0, lanes=1, oncoming=0))
 
 
 @pytest.mark.parametrize(
@@ -68,18 +70,18 @@ def test_a_box_is_where_the_pinhole_puts_it(camera, ego, at, heading):
 
 
 def test_a_stop_line_is_where_the_pinhole_puts_it(camera):
-    road, ego = roads.crossing(), (-18.0, -1.75, 0.0)
+    road, ego = without_borders(roads.crossing()), (-18.0, -1.75, 0.0)
     line = picture(camera, roads.scene_on(road, ego)) - picture(camera, roads.scene_on(roads_without_stop_lines(road), ego))
     rows, columns = np.nonzero(line.max(-1) > 25)
-    near, far = project([(-8.25, -1.75, 0.0)], ego)[0, 1], project([(-7.75, -1.75, 0.0)], ego)[0, 1]
+    near, far = project([(-8.5, -1.75, 0.0)], ego)[0, 1], project([(-8.0, -1.75, 0.0)], ego)[0, 1]
     ahead = np.abs(columns - CAMERA.width / 2) < 8
     assert abs(rows[ahead].max() + 1 - near) <= 1
     assert abs(rows[ahead].min() - far) <= 1
-    left, right = project([(-8.0, 0.0, 0.0), (-8.0, -3.5, 0.0)], ego)[:, 0]
+    left, right = project([(-8.25, 0.0, 0.0), (-8.25, -3.5, 0.0)], ego)[:, 0]
     at = np.abs(rows - (near + far) / 2) < 3
     own = columns[at][(columns[at] > left - 6) & (columns[at] < right + 6)]
-    assert abs(own.min() - left) <= 1.5
-    assert abs(own.max() + 1 - right) <= 1.5
+    assert abs(own.min() - left) <= 1
+    assert abs(own.max() + 1 - right) <= 1
 
 
 def roads_without_stop_lines(road):
