@@ -84,10 +84,10 @@ def compose(command: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def schema(function: Callable[..., Any]) -> tuple[type, type | None]:
-    """A command's values as a dataclass of plain types, and the dataclass that is the function's one argument, if it is one."""
+    """A command's values as a dataclass of plain types, and the dataclass that is the function's first argument, if it is one."""
     parameters = list(inspect.signature(function).parameters.values())
     hints = typing.get_type_hints(function)
-    whole = hints.get(parameters[0].name) if len(parameters) == 1 else None
+    whole = hints.get(parameters[0].name) if parameters else None
     if not dataclasses.is_dataclass(whole):
         whole = None
     else:
