@@ -1,8 +1,9 @@
-"""The car network: a small convolutional driver that sees what the car sees, and its folder of weights."""
+"""The car network: a small vision-and-state network with continuous actions, for imitation, reinforcement and distillation."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,150 +14,123 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..camera import CAMERA
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..scene import Scene
 from ..world import EGO_OBSERVATION, ROUTE_AHEAD_POINTS, Observation
 
-FORMAT = "xpeng-world-car"
-VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-EGO_SCALE = (15.0, 3.0, 0.3, 0.5, 15.0)  # of EGO_OBSERVATION, so that usual values are about 1
+FORMAT = 1  # version of a car network's folder
+EGO_SCALE = (20.0, 4.0, 0.3, 0.5, 20.0)  # of EGO_OBSERVATION, SI units
 ROUTE_SCALE = 40.0  # m
-STATE = len(EGO_OBSERVATION) + 1 + 4 * ROUTE_AHEAD_POINTS  # numbers of `state_numbers`
 
 
-@dataclass(frozen=True)
-class CarConfig:
-    """Size of the car network."""
+@dataclass
+class CarNetConfig:
+    """Size of a car network."""
 
-    channels: tuple[int, ...] = (16, 32, 64, 64)  # of the strided convolutions
-    features: int = 256  # of the camera encoder
-    hidden: int = 256  # of the driver
+    widths: tuple[int, ...] = (24, 36, 48, 64)  # channels after each halving of the picture
+    camera_features: int = 192
+    state_features: int = 96
+    features: int = 192
+
+
+class CarFeatures(nn.Module):
+    """What the network makes of an observation: features [B, features]."""
+
+    def __init__(self, config: CarNetConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for i, width in enumerate(config.widths):
+            layers += [nn.Conv2d(before, width, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1), nn.ReLU()]
+            before = width
+        self.camera = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(config.camera_features), nn.ReLU())
+        inputs = len(EGO_OBSERVATION) + 2 * ROUTE_AHEAD_POINTS
+        self.state = nn.Sequential(
+            nn.Linear(inputs, config.state_features), nn.ReLU(), nn.Linear(config.state_features, config.state_features), nn.ReLU()
+        )
+        self.fuse = nn.Sequential(nn.Linear(config.camera_features + config.state_features, config.features), nn.ReLU())
+        self.register_buffer("ego_scale", torch.tensor(EGO_SCALE), persistent=False)
+        with torch.no_grad():
+            self.camera(torch.zeros(1, 3, 64, 128))
+
+    def forward(self, camera: Tensor, ego: Tensor, route: Tensor) -> Tensor:
+        """Map camera [B, 3, H, W] in [0, 1], ego [B, 5] and route [B, 20, 2] in SI units to features."""
+        state = torch.cat((ego / self.ego_scale, (route / ROUTE_SCALE).flatten(1)), -1)
+        return self.fuse(torch.cat((self.camera(camera - 0.5), self.state(state)), -1))
 
 
 class CarNet(nn.Module):
-    """Camera, ego numbers and route to an action.
+    """Mean actions [B, 2] in [-1, 1] from what the car sees."""
 
-    The camera goes through strided convolutions (`encode`), the rest through `state_numbers`; both together through the
-    driver, a small perceptron. PPO may train the driver alone on stored features.
-    """
-
-    def __init__(self, config: CarConfig | None = None) -> None:
+    def __init__(self, config: CarNetConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or CarConfig()
-        layers: list[nn.Module] = []
-        before = 3
-        for depth, channels in enumerate(config.channels):
-            kernel = 5 if depth == 0 else 3
-            layers += [nn.Conv2d(before, channels, kernel, stride=2, padding=kernel // 2), nn.SiLU()]
-            before = channels
-        cells = (CAMERA.height >> len(config.channels)) * (CAMERA.width >> len(config.channels))
-        self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * cells, config.features), nn.LayerNorm(config.features))
-        width = config.hidden
-        self.driver = nn.Sequential(nn.Linear(config.features + STATE, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.head = nn.Linear(width, 2)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
-
-    def encode(self, camera: Tensor) -> Tensor:
-        """Features [B, features] of pictures [B, H, W, 3] uint8."""
-        picture = camera.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        return self.encoder(picture)
-
-    def inputs(self, camera: Tensor, ego: Tensor, route: Tensor) -> Tensor:
-        """What the driver sees: [B, features + STATE]."""
-        return torch.cat((self.encode(camera), state_numbers(ego, route)), -1)
+        self.config = config or CarNetConfig()
+        self.features = CarFeatures(self.config)
+        self.action = nn.Linear(self.config.features, 2)
+        nn.init.normal_(self.action.weight, std=0.01)
+        nn.init.zeros_(self.action.bias)
 
     def forward(self, camera: Tensor, ego: Tensor, route: Tensor) -> Tensor:
-        """Actions [B, 2], about within [-1, 1].
+        """Actions [B, 2], not clipped; arguments as of `CarFeatures`."""
+        return self.action(self.features(camera, ego, route))
 
-        Args:
-            camera: [B, H, W, 3] uint8.
-            ego: [B, 5] EGO_OBSERVATION in SI units.
-            route: [B, ROUTE_AHEAD_POINTS, 2] in the ego frame, m.
-        """
-        return self.head(self.driver(self.inputs(camera, ego, route)))
-
-    def save(self, folder: str | Path, about: dict[str, Any] | None = None) -> None:
-        """Write the weights and the configuration into a folder, with what is to be known `about` them."""
+    def save(self, folder: str | Path, facts: dict[str, Any] | None = None) -> None:
+        """Write `model.safetensors` and `config.json`; `facts` are kept beside the size."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{WEIGHTS}.partial"
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, str(partial))
-        partial.replace(folder / WEIGHTS)
-        content = {"format": FORMAT, "version": VERSION, "config": asdict(self.config), "about": about or {}}
-        partial = folder / f".{CONFIG}.partial"
-        partial.write_text(json.dumps(content, indent=1))
-        partial.replace(folder / CONFIG)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        aside = folder / f".model.{os.getpid()}"
+        save_file(tensors, aside)
+        os.replace(aside, folder / "model.safetensors")
+        meta = {"format": "xpeng-world-car", "version": FORMAT, "config": asdict(self.config), "facts": facts or {}}
+        aside = folder / f".config.{os.getpid()}"
+        aside.write_text(json.dumps(meta, indent=1) + "\n")
+        os.replace(aside, folder / "config.json")
 
     @classmethod
     def load(cls, folder: str | Path) -> CarNet:
-        """Read a network from its folder.
+        """Read a network that `save` wrote.
 
         Raises:
-            CheckpointError: a file is missing or damaged, or of another kind or version.
+            CheckpointError: files that are missing, damaged or of another version.
         """
         folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise CheckpointError(f"no car network in '{folder}': {name} is missing; train one with `xpeng-world train-policy`")
         try:
-            content = json.loads((folder / CONFIG).read_text())
-            kind, version = content["format"], int(content["version"])
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"'{folder}' holds no car network ({CONFIG}: {error}); train one with `train_imitation`") from None
-        if kind != FORMAT or version != VERSION:
-            raise CheckpointError(f"'{folder}' holds a {kind} of version {version}, not a {FORMAT} of version {VERSION}; train it again")
-        try:
-            config = content["config"]
-            net = cls(CarConfig(**{**config, "channels": tuple(config["channels"])}))
-            net.load_state_dict(load_file(str(folder / WEIGHTS)))
-        except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            said = str(error).splitlines()[0]
-            raise CheckpointError(f"'{folder}' holds a damaged car network ({said}); copy or train it again") from None
+            meta = json.loads((folder / "config.json").read_text())
+            if meta.get("format") != "xpeng-world-car" or meta.get("version") != FORMAT:
+                raise CheckpointError(f"'{folder}' holds a car network of version {meta.get('version')}; this code reads {FORMAT}")
+            net = cls(CarNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}))
+            net.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"the car network in '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
         return net.eval()
 
 
-def state_numbers(ego: Tensor, route: Tensor) -> Tensor:
-    """Ego and route as numbers of about unit size [B, STATE].
-
-    Besides scaled values these are, for every point of the route, the curvature of the arc to it and the share of the steering
-    authority at this speed that the arc would take, as steering is relative to that (see `vehicles.steering_authority`).
-    """
-    speed = ego[:, 0:1]
-    x, y = route[..., 0], route[..., 1]
-    curvature = 2 * y / (x.square() + y.square()).clamp_min(4.0)
-    numbers = (
-        ego / ego.new_tensor(EGO_SCALE),
-        (ego[:, 2:3] * speed.square() / 15.0).clamp(-2, 2),
-        (x / ROUTE_SCALE).clamp(-3, 3),
-        (y / ROUTE_SCALE).clamp(-3, 3),
-        (5 * curvature).clamp(-2, 2),
-        (curvature * speed.square() / 5.0).clamp(-2, 2),
-    )
-    return torch.cat(numbers, -1)
-
-
 class CarPolicy:
-    """A car network as a policy; it remembers nothing and sees only the observation."""
+    """A car network that drives: its mean action, clipped."""
 
     privileged = False
 
     def __init__(self, net: CarNet, name: str = "car") -> None:
-        self.net, self.name = net.eval(), name
+        self.net = net.eval()
+        self.name = name
 
     @classmethod
     def load(cls, folder: str | Path) -> CarPolicy:
-        """The policy in a folder, named after it.
-
-        Raises:
-            CheckpointError: see `CarNet.load`.
-        """
+        """The policy of a folder, named after it."""
+        if not Path(folder).is_dir():
+            raise ConfigError(f"no folder '{folder}' with a car network")
         return cls(CarNet.load(folder), Path(folder).name)
 
     def initial_memory(self, seeds: Sequence[int]) -> None:
-        """Nothing."""
+        """The network remembers nothing."""
         return None
 
     @torch.no_grad()
     def act(self, observation: Observation, memory: None = None, scene: Scene | None = None) -> tuple[Tensor, None]:
         """Actions [B, 2] in [-1, 1]."""
-        return self.net(observation.camera, observation.ego, observation.route).clamp(-1, 1), None
+        actions = self.net(observation.camera.permute(0, 3, 1, 2).float() / 255, observation.ego, observation.route)
+        return actions.clamp(-1, 1), None
