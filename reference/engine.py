@@ -55,7 +55,6 @@ class Engine:
     """
 
     _instance: Engine | None = None
-    _process: int | None = None
 
     def __init__(self) -> None:
         os.environ["SUMO_HOME"] = str(sumo_home())
@@ -70,36 +69,34 @@ class Engine:
         self.sumo: Any = libsumo
         self.loaded = False
         self.live: object | None = None  # whose episode the simulation is at, set by who steps it
-        self._folder = tempfile.TemporaryDirectory(prefix="xpeng_world_sumo_")
 
     @classmethod
     def get(cls) -> Engine:
-        """The engine of this process.
+        """The engine of this process; a forked process goes on with a copy of its parent's.
 
         Raises:
-            SimulatorError: SUMO is missing, runs already for somebody else, or the process was forked off a running one.
+            SimulatorError: SUMO is missing, or runs already for somebody else.
         """
-        if cls._instance is not None and cls._process != os.getpid() and cls._instance.loaded:
-            raise SimulatorError("this process was forked from one with a running SUMO; start workers with the 'spawn' method")
-        if cls._instance is None or cls._process != os.getpid():
-            cls._instance, cls._process = cls(), os.getpid()
+        if cls._instance is None:
+            cls._instance = cls()
         return cls._instance
 
     @_guarded
     def load(self, network: Network, routes: str, types: list[VehicleType], seed: int, warm_up: float) -> None:
         """Begin a simulation and let `warm_up` seconds pass (a multiple of DT)."""
-        path = Path(self._folder.name) / "traffic.rou.xml"
-        path.write_text(routes)
-        options = [
-            "-n", str(network.path), "-r", str(path), "--seed", str(int(seed) % 2**31), "--step-length", str(DT),
-            "--collision.action", "warn", "--time-to-teleport", "-1", "--max-depart-delay", "10", "--no-step-log", "true",
-            "--no-warnings", "true", "--xml-validation", "never", "--xml-validation.net", "never", "--duration-log.disable", "true",
-        ]  # fmt: skip
-        if self.loaded:
-            self.sumo.load(options)
-        else:
-            self.sumo.start(["sumo", *options])
-            self.loaded = True
+        with tempfile.TemporaryDirectory(prefix="xpeng_world_") as folder:
+            path = Path(folder) / "traffic.rou.xml"
+            path.write_text(routes)
+            options = [
+                "-n", str(network.path), "-r", str(path), "--route-steps", "0", "--seed", str(int(seed) % 2**31), "--step-length", str(DT),
+                "--collision.action", "warn", "--time-to-teleport", "-1", "--max-depart-delay", "10", "--no-step-log", "true",
+                "--no-warnings", "true", "--xml-validation", "never", "--xml-validation.net", "never", "--duration-log.disable", "true",
+            ]  # fmt: skip
+            if self.loaded:
+                self.sumo.load(options)
+            else:
+                self.sumo.start(["sumo", *options])
+                self.loaded = True
         self._seed, self._types = int(seed), types
         self._ego: str | None = None
         self._egos = 0
