@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from xpeng_world.data.clip import Clip
+from xpeng_world.errors import CheckpointError, ConfigError, DataError
+from xpeng_world.policies import Expert, load_policy
+from xpeng_world.rl.imitation import Imitation, ImitationConfig, gather, label, mirror_examples, train_imitation
+from xpeng_world.scene import Track
+from xpeng_world.world import observe
+
+
+def drive(fake, seed: int, steps: int = 24, swerve: float = 0.0) -> Clip:
+    """A clip of the expert with a swerve added to its steering."""
+    world, expert = fake.FakeWorld(), Expert()
+    state = world.reset([seed])
+    scenes, frames, actions = [], [], []
+    for t in range(steps):
+        action, _ = expert.act(observe(state), None, state.scene)
+        action = (action + torch.tensor([swerve * (-1) ** (t // 4), 0.0])).clamp(-1, 1)
+        scenes.append(state.scene)
+        frames.append(state.frame)
+        actions.append(action)
+        state = world.step(state, action)
+    taken = torch.cat(actions)
+    taken[-1] = 0
+    return Clip(torch.cat(frames), taken, Track.of(scenes), {"source": "reference", "split": "train", "family": "city", "network_seed": 0})
+
+
+@pytest.fixture(scope="module")
+def examples(fake):
+    return gather(label(drive(fake, seed, swerve=0.3)) for seed in range(4))
+
+
+def test_labels_are_the_experts_actions_whoever_drove(fake) -> None:
+    clip = drive(fake, 3, swerve=0.4)
+    found = label(clip)
+    expert = Expert()
+    for t in (0, 7, 23):
+        wanted, _ = expert.act(None, None, clip.track.scene(t))
+        assert torch.allclose(found.action[t], wanted[0], atol=1e-5)
+    assert (found.action[:-1] - clip.actions[:-1]).abs().max() > 0.1
+    assert torch.equal(found.camera, clip.frames)
+
+
+def test_clips_without_a_scene_cannot_be_labelled(fake) -> None:
+    clip = drive(fake, 1, 6)
+    with pytest.raises(DataError, match="without a scene"):
+        label(Clip(clip.frames, clip.actions, None, clip.provenance))
+    with pytest.raises(DataError, match="no clip"):
+        gather([])
+
+
+def test_mirroring_twice_changes_nothing_and_once_turns_the_wheel(examples) -> None:
+    batch = (examples.camera[:5].permute(0, 3, 1, 2).float(), examples.ego[:5], examples.route[:5], examples.action[:5])
+    once = mirror_examples(*batch)
+    assert all(torch.equal(a, b) for a, b in zip(mirror_examples(*once), batch, strict=True))
+    assert torch.equal(once[3][:, 0], -batch[3][:, 0])
+    assert torch.equal(once[2][..., 1], -batch[2][..., 1])
+
+
+def test_training_comes_near_the_expert(examples, tmp_path) -> None:
+    run = Imitation(ImitationConfig(out=str(tmp_path), steps=120, batch_size=32, learning_rate=2e-3, threads=1), examples)
+    first = sum(run.train_step() for _ in range(5)) / 5
+    for _ in range(100):
+        run.train_step()
+    last = sum(run.train_step() for _ in range(5)) / 5
+    assert last < 0.4 * first
+
+
+def test_a_resumed_run_equals_an_unbroken_one(examples, tmp_path) -> None:
+    config = lambda name, steps=12: ImitationConfig(out=str(tmp_path / name), steps=steps, batch_size=8, threads=1)
+    Imitation(config("whole"), examples).run()
+    part = Imitation(config("parts"), examples)
+    for _ in range(5):
+        part.train_step()
+    part.save()
+    Imitation(config("parts"), examples).run()
+    a, b = (load_file(tmp_path / name / "weights" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert load_policy(tmp_path / "whole" / "weights").name == "weights"
+    with pytest.raises(CheckpointError, match="seed 0"):
+        Imitation(ImitationConfig(out=str(tmp_path / "whole"), seed=4), examples).run()
+
+
+def test_an_unknown_policy_names_the_known_ones(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="known: car"):
+        train_imitation(ImitationConfig(policy="bus", out=str(tmp_path)))
