@@ -35,12 +35,16 @@ class Corridor(Batched):
         return start + (place - low).unsqueeze(-1) * (end - start)
 
     def curvature(self) -> Tensor:
-        """Unsigned curvature [B, WINDOW - 4] in 1/m at the points 2 to WINDOW - 3, over chords of two steps."""
+        """Unsigned curvature [B, WINDOW - 4] in 1/m at the points 2 to WINDOW - 3, over chords of two steps and then three points.
+
+        Lanes are polylines with vertices some metres apart, whose corners are no bends.
+        """
         before = self.points[:, 2:-2] - self.points[:, :-4]
         after = self.points[:, 4:] - self.points[:, 2:-2]
         cross = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
         sides = before.norm(dim=-1) * after.norm(dim=-1) * (before + after).norm(dim=-1)
-        return 2 * cross.abs() / sides.clamp_min(1e-3)
+        corners = 2 * cross.abs() / sides.clamp_min(1e-3)
+        return torch.nn.functional.avg_pool1d(corners.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False).squeeze(1)
 
 
 def corridor(scene: Scene) -> Corridor:
@@ -86,7 +90,7 @@ class Obstacles(Batched):
 
 
 def obstacles(path: Corridor, agents: Agents, times: Tensor) -> Obstacles:
-    """Express agents along a corridor, moved on at constant speed to `times` [K] in s.
+    """Express agents along a corridor, moved on to `times` [K] in s at the acceleration they have, at most until they stand.
 
     Those that run along the corridor, either way, keep their course relative to it (they follow the bend); others go straight.
     """
@@ -94,11 +98,11 @@ def obstacles(path: Corridor, agents: Agents, times: Tensor) -> Obstacles:
     course = wrap_angle(agents.heading - heading)
     along = (torch.sin(course).abs() < 0.35) & (lateral.abs() < 8.0)
 
-    velocity = agents.speed.unsqueeze(-1) * torch.stack((torch.cos(agents.heading), torch.sin(agents.heading)), -1)
-    moved = agents.position.unsqueeze(2) + velocity.unsqueeze(2) * times.view(1, 1, -1, 1)
+    travelled = _travel(agents.speed.unsqueeze(-1), agents.acceleration.unsqueeze(-1), times)
+    forward = torch.stack((torch.cos(agents.heading), torch.sin(agents.heading)), -1)
+    moved = agents.position.unsqueeze(2) + travelled.unsqueeze(-1) * forward.unsqueeze(2)
     straight_arc, straight_lateral, straight_heading = project_polyline(moved, path.points[:, None, None, ::2])
 
-    travelled = agents.speed.unsqueeze(-1) * times
     follow = along.unsqueeze(-1)
     later = torch.where(follow, course.unsqueeze(-1), wrap_angle(agents.heading.unsqueeze(-1) - straight_heading))
     cos, sin = torch.cos(later), torch.sin(later)
@@ -110,6 +114,13 @@ def obstacles(path: Corridor, agents: Agents, times: Tensor) -> Obstacles:
         half_width=sin.abs() * length + cos.abs() * width,
         speed=agents.speed.unsqueeze(-1) * cos,
     )
+
+
+def _travel(speed: Tensor, acceleration: Tensor, times: Tensor) -> Tensor:
+    """How far an agent comes at its acceleration, within limits, by each time."""
+    acceleration = acceleration.clamp(-4.0, 2.0)
+    moving = torch.where(acceleration < -0.1, torch.minimum(times, -speed / acceleration.clamp_max(-0.1)), times)
+    return speed * moving + 0.5 * acceleration * moving.square()
 
 
 def stop_lines(path: Corridor, scene: Scene) -> tuple[Tensor, Tensor]:
