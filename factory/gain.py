@@ -1,0 +1,105 @@
+"""What PPO in the learned world gains in the judge's: runs with several seeds from one imitated start, scored on held-out roads."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..evaluation.bootstrap import RESAMPLES, Estimate, bootstrap
+from ..evaluation.evidence import evidence, merge_evidence, write_text
+from ..evaluation.runner import Evaluation, run_suite
+from ..rl.ppo import PpoConfig, train_ppo
+
+
+def crossed_bootstrap(samples: np.ndarray, seed: int = 0) -> Estimate:
+    """Mean of samples [seeds, episodes] with a 95 % interval over both: seeds and episodes are drawn again together."""
+    rng = np.random.default_rng(seed)
+    runs, episodes = samples.shape
+    means = [samples[rng.integers(runs, size=runs)][:, rng.integers(episodes, size=episodes)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate(float(samples.mean()), float(low), float(high), runs)
+
+
+def measure_gain(
+    init: str,
+    out: str,
+    seeds: list[int],
+    steps: int,
+    world: str,
+    suite: str,
+    judges: list[str],
+    episodes: int | None,
+    processes: int,
+    results: str,
+) -> Path:
+    """Train PPO with every seed, score start and results in every judge, and write the gains in points of closed-loop EPDMS.
+
+    Args:
+        init: folder of the imitated car network.
+        out: folder for the runs; finished parts are not repeated.
+        seeds: of PPO, one run each.
+        steps: environment steps of a run.
+        world: what PPO drives in.
+        suite: what is scored.
+        judges: worlds that score, "reference" and "learned" say.
+        episodes: only the first so many of the suite.
+        processes: runs trained at a time, one thread each.
+        results: evidence file that the figures are merged into; "none" for none.
+
+    Raises:
+        ConfigError: no seed, or less than one process.
+    """
+    if not seeds or processes < 1:
+        raise ConfigError(f"seeds={seeds} and processes={processes}: give at least one of each")
+    began, folder = time.perf_counter(), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    configs = [PpoConfig(init=init, out=str(folder / f"seed{s}"), world=world, seed=s, steps=steps, threads=1) for s in seeds]
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(configs))) as pool:
+        trained = [str(path) for path in pool.map(_train, [asdict(c) for c in configs], chunksize=1)]
+    metrics: dict[str, Estimate] = {}
+    for judge in judges:
+        start = _scores(init, judge, suite, episodes, folder / f"start-{Path(judge).name}.json")
+        runs = [
+            _scores(path, judge, suite, episodes, folder / f"seed{s}-{Path(judge).name}.json")
+            for s, path in zip(seeds, trained, strict=True)
+        ]
+        common = sorted(set(start).intersection(*runs))
+        gains = np.asarray([[run[i] - start[i] for i in common] for run in runs])
+        name = "reference" if judge == "reference" else "learned"
+        metrics[f"ppo_gain_{name}"] = crossed_bootstrap(gains)
+        metrics[f"start_score_{name}"] = bootstrap([start[i] for i in common])
+        metrics[f"ppo_score_{name}"] = bootstrap(np.asarray([[run[i] for run in runs] for i in common]))
+        for s, row in zip(seeds, gains, strict=True):
+            metrics[f"ppo_gain_{name}_seed{s}"] = bootstrap(row)
+    command = f"xpeng-world measure-gain init={init} seeds=[{','.join(map(str, seeds))}] steps={steps} suite={suite}"
+    record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds)
+    path = merge_evidence(folder / "metrics.json", record)
+    if results != "none":
+        merge_evidence(results, record)
+    for key, value in metrics.items():
+        print(
+            f"{key:28s} {value.value:7.2f}  [{value.low:.2f}, {value.high:.2f}]"
+            if value.low is not None
+            else f"{key:28s} {value.value:7.2f}"
+        )
+    return path
+
+
+def _train(fields: dict[str, object]) -> Path:
+    return train_ppo(PpoConfig(**fields))  # type: ignore[arg-type]
+
+
+def _scores(policy: str, judge: str, suite: str, episodes: int | None, kept: Path) -> dict[int, float]:
+    """Points of every scored episode by its index; read from `kept` where it was measured before."""
+    if not kept.is_file():
+        from ..evaluation.suites import load_suite
+
+        found: Evaluation = run_suite(policy, judge, load_suite(suite).first(episodes))
+        write_text(kept, json.dumps({str(row.episode.index): row.scores for row in found.scored}, indent=1) + "\n")
+    return {int(index): scores["epdms"] for index, scores in json.loads(kept.read_text()).items()}
