@@ -52,7 +52,7 @@ def pack(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         code = _FIELDS[part].get(name)
         if code is None:
             out[name] = tensor
-        elif code == "steps":
+        elif isinstance(code, str):
             whole = (tensor.double() * MILLIMETRES).round().long()
             out[f"{name}.first"] = whole[..., :1, :].to(torch.int32)
             out[f"{name}.steps"] = _narrow(name, whole.diff(dim=-2), torch.int16)
