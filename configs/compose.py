@@ -87,14 +87,14 @@ def schema(function: Callable[..., Any]) -> tuple[type, type | None]:
     """A command's values as a dataclass of plain types, and the dataclass that is the function's first argument, if it is one."""
     parameters = list(inspect.signature(function).parameters.values())
     hints = typing.get_type_hints(function)
-    whole = hints.get(parameters[0].name) if parameters else None
+    whole: Any = hints.get(parameters[0].name) if parameters else None
     if not dataclasses.is_dataclass(whole):
         whole = None
     else:
         hints = typing.get_type_hints(whole)
     names = [p.name for p in (inspect.signature(whole).parameters.values() if whole else parameters)]
     fields = [(name, _plain(hints.get(name, Any)), dataclasses.field(default=MISSING)) for name in names]
-    return dataclasses.make_dataclass("Values", fields), typing.cast("type | None", whole)
+    return dataclasses.make_dataclass("Values", fields), whole
 
 
 def check_values(command: str, function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:

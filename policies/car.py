@@ -36,6 +36,8 @@ class CarNetConfig:
 class CarFeatures(nn.Module):
     """What the network makes of an observation: features [B, features]."""
 
+    ego_scale: Tensor
+
     def __init__(self, config: CarNetConfig) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -102,7 +104,8 @@ class CarNet(nn.Module):
             meta = json.loads((folder / "config.json").read_text())
             if meta.get("format") != "xpeng-world-car" or meta.get("version") != FORMAT:
                 raise CheckpointError(f"'{folder}' holds a car network of version {meta.get('version')}; this code reads {FORMAT}")
-            net = cls(CarNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}))
+            sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()}
+            net = cls(CarNetConfig(**sizes))
             net.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"the car network in '{folder}' cannot be read: {str(error).splitlines()[0]}") from error

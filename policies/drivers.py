@@ -46,9 +46,9 @@ class Plan(Batched):
         for seed in seeds:
             rng = np.random.default_rng([int(seed), salt])
             # Cauchy frequencies: the spectrum of an exponential autocorrelation; cut where it is no longer smooth.
-            frequency = np.clip(np.abs(rng.standard_cauchy((2, WAVES))), 0.05, 8.0) / correlation_s
+            rates = np.clip(np.abs(rng.standard_cauchy((2, WAVES))), 0.05, 8.0) / correlation_s
             phase = rng.uniform(0, 2 * np.pi, (2, WAVES))
-            rows.append((frequency, phase, rng.uniform(1.5, 12.0), rng.choice([-1.0, 1.0]), rng.uniform(0, 1)))
+            rows.append((rates, phase, rng.uniform(1.5, 12.0), rng.choice([-1.0, 1.0]), rng.uniform(0, 1)))
         column = lambda k: torch.as_tensor(np.array([row[k] for row in rows]), dtype=torch.float32)
         frequency = column(0)
         amplitude = torch.full_like(frequency, (2.0 / WAVES) ** 0.5)

@@ -61,15 +61,21 @@ class CarActorCritic(ActorCriticPolicy):
     def _build_mlp_extractor(self) -> None:
         self.mlp_extractor = Heads(self.features_dim)  # type: ignore[assignment]
 
+    @property
+    def car(self) -> CarFeatures:
+        """The car network's features within this policy."""
+        extractor: Any = self.features_extractor
+        return extractor.net
+
     def load_net(self, net: CarNet) -> None:
         """Take over the weights of a car network."""
-        self.features_extractor.net.load_state_dict(net.features.state_dict())
+        self.car.load_state_dict(net.features.state_dict())
         self.action_net.load_state_dict(net.action.state_dict())
 
     def to_net(self) -> CarNet:
         """The actor as a car network of its own."""
         net = CarNet(self._config)
-        net.features.load_state_dict(self.features_extractor.net.state_dict())
+        net.features.load_state_dict(self.car.state_dict())
         net.action.load_state_dict(self.action_net.state_dict())
         return net.eval()
 
@@ -77,7 +83,7 @@ class CarActorCritic(ActorCriticPolicy):
         """Choose what learns: the actor or the critic alone, with or without the camera's layers."""
         for parameter in self.features_extractor.parameters():
             parameter.requires_grad_(actor)
-        for parameter in self.features_extractor.net.camera.parameters():
+        for parameter in self.car.camera.parameters():
             parameter.requires_grad_(actor and camera)
         for parameter in self.action_net.parameters():
             parameter.requires_grad_(actor)

@@ -45,7 +45,7 @@ class Modulation(nn.Module):
         super().__init__()
         self.linear = nn.Linear(condition, 2 * channels)
         nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear.bias.data.zero_()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Modulate x [B, channels, h, w] by condition [B, condition]."""
@@ -63,7 +63,7 @@ class Block(nn.Module):
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.second.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map [B, channels, h, w] to the same shape."""
@@ -77,7 +77,7 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
     The prediction is painted by the network and blended, pixel by pixel, with the warped previous frame where that was in view.
     """
 
-    config_name = "config.json"
+    config_name = "config.json"  # type: ignore[assignment]
 
     @register_to_config
     def __init__(
@@ -109,8 +109,8 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         self.out_norm = nn.GroupNorm(1, widths[0])
         self.out = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.out.bias.data.zero_()  # type: ignore[union-attr]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
     def forward(self, noisy: Tensor, level: Tensor, condition: Condition) -> Tensor:
         """Predict the clean frame.
@@ -127,14 +127,14 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         x = self.stem(x)
         skips = []
         for i, blocks in enumerate(self.down_blocks):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, vector)
             if i < len(self.downs):
                 skips.append(x)
                 x = self.downs[i](x)
         for up, blocks in zip(self.ups, self.up_blocks, strict=True):
             x = nn.functional.pixel_shuffle(up(x), 2) + skips.pop()
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, vector)
         x = self.out(nn.functional.silu(self.out_norm(x)))
         x = nn.functional.pixel_shuffle(x, 2)

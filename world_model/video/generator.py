@@ -143,7 +143,7 @@ class FrameGenerator:
     def save(self, folder: str | Path) -> None:
         """Write the pipeline (safetensors, JSON) and the format version to a folder."""
         folder = Path(folder)
-        self.pipeline.save_pretrained(folder, safe_serialization=True)
+        self.pipeline.save_pretrained(folder, safe_serialization=True)  # type: ignore[attr-defined]
         (folder / "world.json").write_text(json.dumps({"format": FORMAT, "steps": self.steps}, indent=1) + "\n")
 
     @classmethod

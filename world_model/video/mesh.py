@@ -60,7 +60,7 @@ def _strips(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
     return quads.reshape(-1, 4, 2)
 
 
-def _offset(lines: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def _offset(lines: NDArray[np.float32], distance: NDArray) -> NDArray[np.float32]:
     """Polylines [n, P, 2] moved to the left by distance [n]."""
     tangent = np.gradient(lines, axis=1)
     tangent /= np.maximum(np.linalg.norm(tangent, axis=-1, keepdims=True), 1e-6)
@@ -210,7 +210,8 @@ def build_mesh(road: RoadMap) -> RoadMesh:
         sides = []
         for sign, column in ((1.0, road.left_border[0].numpy()), (-1.0, road.right_border[0].numpy())):
             chosen = marked & (column == int(border))
-            sides.append(_offset(lines[chosen], sign * (half[chosen] - (0.0 if border == Border.DASHED else 0.12))))
+            inside = 0.0 if border == Border.DASHED else 0.12
+            sides.append(_offset(lines[chosen], np.asarray(sign * (half[chosen] - inside), np.float32)))
         side = np.concatenate(sides) if sides else np.zeros((0, LANE_POINTS, 2), np.float32)
         if border == Border.DASHED:
             parts.append((face, _dashes(side)))

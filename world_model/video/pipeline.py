@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
@@ -15,10 +16,12 @@ class FramePipeline(DiffusionPipeline):
     """Denoiser and scheduler as one loadable thing (`save_pretrained`, `from_pretrained`)."""
 
     model_cpu_offload_seq = "denoiser"
+    denoiser: FrameDenoiser
+    scheduler: Any
 
     def __init__(self, denoiser: FrameDenoiser, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
         super().__init__()
-        self.register_modules(denoiser=denoiser, scheduler=scheduler)
+        self.register_modules(denoiser=denoiser, scheduler=scheduler)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def __call__(self, condition: Condition, noise: Tensor, steps: int = 1) -> Tensor:
