@@ -119,7 +119,7 @@ def test_mirrored_windows_are_windows_of_the_mirrored_drive(tmp_path: Path) -> N
 
 def config(out: Path, **changes: object) -> TrainWorldConfig:
     base = {"out": str(out), "size": "tiny", "samples": 400, "batch_size": 4, "warmup": 2, "threads": 1, "precision": "float32"}
-    return TrainWorldConfig(**{**base, "strip_steps": 10**6, "rollout_steps": 2, **changes})  # type: ignore[arg-type]
+    return TrainWorldConfig(**{**base, "strip_steps": 10**6, "streams": 8, "rollout_length": 5, **changes})  # type: ignore[arg-type]
 
 
 def test_training_lowers_the_error_on_clips_with_and_without_a_scene(tmp_path: Path) -> None:

@@ -139,6 +139,14 @@ class FrameStore:
         weight = np.asarray(self._arrays["weight"])[first + 1].astype(np.float64)
         return first, weight / weight.sum()
 
+    def last_frames(self) -> NDArray[np.int64]:
+        """Index of the last frame of each frame's clip, [len(self)]."""
+        return np.repeat(self._starts + self.clip_steps - 1, self.clip_steps)
+
+    def frames(self, index: NDArray[np.int64]) -> Tensor:
+        """Frames uint8 [n, H, W, 3]."""
+        return torch.from_numpy(np.asarray(self._arrays["frames"])[index])
+
     def layout(self, index: int) -> NDArray[np.uint8]:
         """Layout channels [C, H, W] of a frame."""
         end = int(self._ends[index])

@@ -22,6 +22,7 @@ from .generator import FrameGenerator, to_model
 from .layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .store import FrameStore, Samples, open_store
+from .streams import RolloutStreams
 
 STATE_KIND, STATE_VERSION = "world-training", 1
 
@@ -42,9 +43,10 @@ class TrainWorldConfig:
     ema: float = 0.999
     pure_noise: float = 0.6  # share of samples at noise level 1
     crop_until: float = 0.25  # share of the schedule trained on half-width crops
-    rollout_from: float = 0.5  # share of the schedule after which windows are rolled out on their own frames
-    rollout_steps: int = 4
-    own_frames: float = 0.75  # chance that a rolled-out step sees its own previous frame
+    rollout_from: float = 0.3  # share of the schedule after which batches come from drives on the model's own frames
+    rollout_share: float = 0.75  # of the batches from then on
+    rollout_length: int = 60  # steps such a drive lasts on average
+    streams: int = 192  # such drives under way
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
@@ -95,6 +97,8 @@ class WorldTrainer:
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
+        self._first, self._chance = store.windows(1)
+        self.streams = RolloutStreams(store, config.streams, config.rollout_length, config.corruption, config.seed)
         self.step = 0
         self.samples_seen = 0
         self.seconds = 0.0
@@ -139,62 +143,55 @@ class WorldTrainer:
         config = self.config
         rng = np.random.default_rng([config.seed, self.step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        rollout = config.rollout_steps if self.progress >= config.rollout_from else 1
-        batch = max(1, config.batch_size // rollout)
-        first, chance = self._windows(rollout)
-        samples = self.store.samples(rng.choice(first, size=batch, p=chance), rollout)
-        if rng.random() < 0.5:
-            samples = mirror(samples)
-        if self.progress < config.crop_until:
+        batch = config.batch_size
+        rolled = self.progress >= config.rollout_from and rng.random() < config.rollout_share
+        if rolled:
+            rows, samples, before, level = self.streams.draw(rng, batch)
+        else:
+            samples = self.store.samples(rng.choice(self._first, size=batch, p=self._chance), 1)
+            before, level = to_model(samples.frames[:, 0]), draw_levels(batch, config.corruption, generator)
+        mirrored = rng.random() < 0.5
+        if mirrored:
+            samples, before = mirror(samples), before.flip(-1)
+        if self.progress < config.crop_until and not rolled:
             samples = _crop(samples, int(rng.integers(0, samples.frames.shape[3] // 16 + 1)) * 8)
+            before = to_model(samples.frames[:, 0])
         for group in self.optimiser.param_groups:
             warm = min(1.0, (self.step + 1) / config.warmup)
             group["lr"] = config.learning_rate * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self._windows_loss(samples, generator, rng)
+        loss, painted = self._loss(samples, before, level, generator)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
-        self.samples_seen += batch * rollout
+        self.samples_seen += batch
+        if rolled:
+            self.streams.advance(rows, painted.flip(-1) if mirrored else painted, rng, generator)
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        return loss, batch * rollout
+        return float(loss.detach()), batch
 
-    def _windows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        known = self.__dict__.setdefault("_window_table", {})
-        if length not in known:
-            known[length] = self.store.windows(length)
-        return known[length]
-
-    def _windows_loss(self, samples: Samples, generator: torch.Generator, rng: np.random.Generator) -> float:
+    def _loss(self, samples: Samples, before: Tensor, level: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Loss of one step, and the frames it painted [B, 3, H, W]."""
         config, device = self.config, self.config.device
-        steps = samples.actions.shape[1]
-        level = draw_levels(len(samples.appearance), config.corruption, generator).to(device)
-        before = to_model(samples.frames[:, 0]).to(device)
-        total = 0.0
-        for k in range(steps):
-            target = to_model(samples.frames[:, k + 1]).to(device)
-            layout = samples.layout[:, k].to(device)
-            condition = corrupted_condition(
-                before, layout, samples.flow[:, k].to(device), samples.actions[:, k].to(device), samples.ego[:, k].to(device),
-                samples.motion[:, k].to(device), samples.appearance.to(device), samples.has_scene.to(device),
-                config.corruption, generator, level, samples.column,
-            )  # fmt: skip
-            batch = len(target)
-            noise_level = torch.rand(batch, generator=generator)
-            noise_level[torch.rand(batch, generator=generator) < config.pure_noise] = 1.0
-            noise_level = noise_level.to(device)
-            t = noise_level.view(-1, 1, 1, 1)
-            noisy = (1 - t) * target + t * torch.randn(target.shape, generator=generator).to(device)
-            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-                predicted = self.model(noisy, noise_level, condition).float()
-            loss = frame_loss(predicted, target, layout.float() / 255, config.region_weight) / steps
-            loss.backward()
-            total += float(loss.detach())
-            own = torch.from_numpy(rng.random(batch) < config.own_frames).view(-1, 1, 1, 1).to(device)
-            before = torch.where(own & (t > 0.5), predicted.detach().clamp(-1, 1), target)
-        return total
+        target = to_model(samples.frames[:, 1]).to(device)
+        layout = samples.layout[:, 0].to(device)
+        condition = corrupted_condition(
+            before.to(device), layout, samples.flow[:, 0].to(device), samples.actions[:, 0].to(device), samples.ego[:, 0].to(device),
+            samples.motion[:, 0].to(device), samples.appearance.to(device), samples.has_scene.to(device),
+            config.corruption, generator, level.to(device), samples.column,
+        )  # fmt: skip
+        batch = len(target)
+        noise_level = torch.rand(batch, generator=generator)
+        noise_level[torch.rand(batch, generator=generator) < config.pure_noise] = 1.0
+        noise_level = noise_level.to(device)
+        t = noise_level.view(-1, 1, 1, 1)
+        noisy = (1 - t) * target + t * torch.randn(target.shape, generator=generator).to(device)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            predicted = self.model(noisy, noise_level, condition).float()
+        return frame_loss(predicted, target, layout.float() / 255, config.region_weight), predicted.clamp(-1, 1)
 
     def generator(self) -> FrameGenerator:
         """The averaged weights as a generator."""
@@ -209,11 +206,14 @@ class WorldTrainer:
         scalars.add_scalar("validation/rollout_db", error_db, self.step)  # type: ignore[attr-defined]
         scalars.add_image("validation/rollout", strip, self.step, dataformats="HWC")  # type: ignore[attr-defined]
 
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        return {"model": self.model, "average": self.average, "streams": self.streams}
+
     def save(self) -> None:
         """Write weights and the state to resume from, aside first and then under their names."""
         meta = {"format": STATE_KIND, "version": STATE_VERSION, "step": self.step, "samples": self.samples_seen, "seconds": self.seconds}
         meta["config"] = asdict(self.config)
-        save_state(self.out / "state", {"model": self.model, "average": self.average}, self.optimiser, meta)
+        save_state(self.out / "state", self._parts(), self.optimiser, meta)
         weights = self.out / "weights.partial"
         shutil.rmtree(weights, ignore_errors=True)
         self.generator().save(weights)
@@ -235,7 +235,7 @@ class WorldTrainer:
             was, now = meta["config"][key], getattr(self.config, key)
             if was != now:
                 raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
-        load_state(folder, {"model": self.model, "average": self.average}, self.optimiser)
+        load_state(folder, self._parts(), self.optimiser)
         self.step, self.samples_seen, self.seconds = meta["step"], meta["samples"], meta["seconds"]
 
 
