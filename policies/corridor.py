@@ -127,7 +127,7 @@ def stop_lines(path: Corridor, scene: Scene) -> tuple[Tensor, Tensor]:
     """Arc lengths [B, S] of the stop lines, and which of them [B, S] stand across the route."""
     road = scene.road
     middle = road.stop_line.mean(2)
-    arc, lateral, _ = project_polyline(middle, path.points.unsqueeze(1))
+    arc, lateral, _ = project_polyline(middle, path.points[:, None, ::2])
     on_route = (scene.route.lanes.unsqueeze(1) == road.signal_lane.unsqueeze(2)).any(-1) & (road.signal_lane >= 0)
     return arc, on_route & (lateral.abs() < 1.6)
 
