@@ -80,14 +80,18 @@ class CarActorCritic(ActorCriticPolicy):
         return net.eval()
 
     def train_parts(self, actor: bool, camera: bool) -> None:
-        """Choose what learns: the actor or the critic alone, with or without the camera's layers."""
-        for parameter in self.features_extractor.parameters():
+        """Choose what learns: actor and critic or the critic alone, with or without the camera's convolutions."""
+        for parameter in (*self.car.parameters(), *self.action_net.parameters(), self.log_std):
             parameter.requires_grad_(actor)
-        for parameter in self.car.camera.parameters():
-            parameter.requires_grad_(actor and camera)
-        for parameter in self.action_net.parameters():
-            parameter.requires_grad_(actor)
-        self.log_std.requires_grad_(actor)
+        for module in self.car.camera.modules():
+            if isinstance(module, nn.Conv2d):
+                for parameter in module.parameters():
+                    parameter.requires_grad_(actor and camera)
+
+    def set_exploration(self, steering: float, pedal: float) -> None:
+        """Set the standard deviations of the actions."""
+        with torch.no_grad():
+            self.log_std.copy_(torch.tensor([steering, pedal]).log())
 
 
 def gaussian_std(policy: CarActorCritic) -> float:

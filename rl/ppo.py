@@ -16,6 +16,7 @@ from ..envs import Sb3VecEnv
 from ..errors import CheckpointError, ConfigError
 from ..policies.car import CarNet
 from ..training_state import load_state, read_meta, save_state
+from ..world_model.video.precision import resolve_precision
 from .actor_critic import CarActorCritic, gaussian_std
 
 STATE_KIND, STATE_VERSION = "ppo", 1
@@ -31,21 +32,23 @@ class PpoConfig:
     reward: str = "default"
     split: str = "train"  # road networks to drive on
     seed: int = 0
-    steps: int = 40_960  # environment steps in the whole run
+    steps: int = 32_768  # environment steps in the whole run
     num_envs: int = 16
     episode_steps: int = 300
     rollout: int = 64  # steps of each environment between two updates
     batch_size: int = 256
     epochs: int = 5
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip: float = 0.15
     target_kl: float = 0.02
     entropy: float = 0.0
-    exploration: float = 0.12  # standard deviation of the actions at the start
-    value_warmup: int = 4  # rollouts that train the critic alone
-    train_camera: bool = False  # whether the camera's layers learn too
+    exploration_steering: float = 0.06  # standard deviation of the actions at the start
+    exploration_pedal: float = 0.25
+    value_warmup: int = 3  # rollouts that train the critic alone
+    train_camera: bool = False  # whether the camera's convolutions learn too
+    precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
     threads: int = 2
     resume: bool = True
@@ -90,7 +93,12 @@ def train_ppo(config: PpoConfig, env: VecEnv | None = None) -> Path:
         raise ConfigError(f"batch_size={config.batch_size} must divide rollout * num_envs = {config.rollout * config.num_envs}")
     own = env is None
     env = env or Sb3VecEnv(
-        config.num_envs, world=config.world, reward=config.reward, max_episode_steps=config.episode_steps, scenario={"split": config.split}
+        config.num_envs,
+        world=config.world,
+        reward=config.reward,
+        max_episode_steps=config.episode_steps,
+        scenario={"split": config.split},
+        world_options={} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")},
     )
     try:
         return _train(config, env)
@@ -116,10 +124,11 @@ def _train(config: PpoConfig, env: VecEnv) -> Path:
         max_grad_norm=0.5,
         target_kl=config.target_kl,
         tensorboard_log=str(out / "tensorboard"),
-        policy_kwargs={"log_std_init": float(torch.log(torch.tensor(config.exploration))), "config": start.config if start else None},
+        policy_kwargs={"config": start.config if start else None},
         seed=config.seed,
         device="cpu",
     )
+    model.policy.set_exploration(config.exploration_steering, config.exploration_pedal)  # type: ignore[operator]
     if start is not None:
         model.policy.load_net(start)  # type: ignore[operator]
     done = _restore(model, config) if config.resume else 0

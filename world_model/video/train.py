@@ -21,6 +21,7 @@ from .denoiser import SIZES, FrameDenoiser
 from .generator import FrameGenerator, to_model
 from .layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
+from .precision import resolve_precision
 from .store import FrameStore, Samples, open_store
 from .streams import RolloutStreams
 
@@ -56,16 +57,6 @@ class TrainWorldConfig:
     device: str = "cpu"
     resume: bool = True
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """The precision "auto" stands for: bfloat16 where the processor computes in it, else float32."""
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise ConfigError(f"unknown precision '{precision}'; {nearest(precision, ('auto', 'float32', 'bfloat16'))}")
-    if precision != "auto":
-        return precision
-    native = device.startswith("cuda") or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return "bfloat16" if native else "float32"
 
 
 def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight: float) -> Tensor:
