@@ -1,0 +1,87 @@
+"""The learned world as it ships: the same episode alone and in a batch, after a restore, and a street to look at."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from xpeng_world.envs import XPengWorldEnv, make_world
+from xpeng_world.policies import load_policy
+from xpeng_world.world import observe
+
+B, STEPS = 8, 12
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_world("learned")
+
+
+def actions(step: int, count: int) -> torch.Tensor:
+    rows = torch.arange(count, dtype=torch.float32)
+    return torch.stack((0.1 * torch.sin(rows + step / 4), 0.3 * torch.cos(rows - step / 6)), -1)
+
+
+def test_an_episode_is_the_same_alone_and_as_one_of_eight(world) -> None:
+    together = world.reset(list(range(B)), {"split": "test"})
+    alone = world.reset([5], {"split": "test"})
+    for step in range(STEPS):
+        together = world.step(together, actions(step, B))
+        alone = world.step(alone, actions(step, B)[5:6])
+        assert torch.allclose(together.scene.ego.state[5], alone.scene.ego.state[0], atol=1e-5)
+        assert torch.allclose(together.scene.agents.state[5], alone.scene.agents.state[0], atol=1e-4)
+        assert (together.frame[5].float() - alone.frame[0].float()).abs().mean() <= 1.0
+
+
+def test_a_restored_episode_goes_on_as_before() -> None:
+    env = XPengWorldEnv()
+    env.reset(seed=4, options={"family": "city"})
+    drive = lambda: [env.step(np.array([0.05, 0.2], np.float32)) for _ in range(6)]
+    drive()
+    moment = env.snapshot()
+    once = drive()
+    env.restore(moment)
+    for a, b in zip(once, drive(), strict=True):
+        assert np.array_equal(a[0]["camera"], b[0]["camera"])
+        assert np.array_equal(a[0]["ego"], b[0]["ego"])
+        assert a[1:4] == b[1:4]
+
+
+def test_actions_turn_the_view(world) -> None:
+    start = world.reset([11], {"split": "test", "family": "country", "appearance": "daylight"})
+    left = right = start
+    for _ in range(15):
+        left, right = world.step(left, torch.tensor([[0.6, 0.0]])), world.step(right, torch.tensor([[-0.6, 0.0]]))
+    assert left.scene.ego.heading > right.scene.ego.heading
+    assert (left.frame.float() - right.frame.float()).abs().mean() > 8
+
+
+def test_the_shipped_policies_drive(world) -> None:
+    from xpeng_world.evaluation.demo import shipped_policy
+
+    policy = load_policy(shipped_policy())
+    assert not policy.privileged
+    state = world.reset([2, 3], {"split": "train"})
+    memory = policy.initial_memory([2, 3])
+    before = state.scene.ego.position
+    for _ in range(20):
+        action, memory = policy.act(observe(state), memory)
+        state = world.step(state, action)
+    assert ((state.scene.ego.position - before).norm(dim=-1) > 1.0).any()
+
+
+def test_every_split_family_and_density_begins(world) -> None:
+    blind = make_world("learned", camera=False)
+    for split in ("train", "validation", "test"):
+        for family in ("city", "motorway", "country"):
+            for density in ("sparse", "dense"):
+                state = blind.reset([1, 2], {"split": split, "family": family, "density": density})
+                assert torch.isfinite(state.scene.ego.state).all()
+
+
+def test_the_vector_environment_is_made_by_name() -> None:
+    envs = gymnasium.make_vec("XPengWorld-v0", num_envs=3)
+    observation, _ = envs.reset(seed=1)
+    observation, reward, *_ = envs.step(np.zeros((3, 2), np.float32))
+    assert observation["camera"].shape == (3, 64, 128, 3)
+    assert np.isfinite(reward).all()
+    envs.close()
