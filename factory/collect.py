@@ -67,13 +67,23 @@ def collect_starts(
         for family in sorted({f for s, f, _ in by_road if s == split}):
             known = sorted(key for key in by_road if key[:2] == (split, family))
             for index in rng.permutation(len(known))[:roads]:
-                scenes = by_road[known[int(index)]]
+                scenes = _of_one_road(by_road[known[int(index)]])
                 kept += [scenes[int(i)] for i in rng.permutation(len(scenes))[:starts]]
     bank = StartBank.collect(kept)
     bank.save(out)
     report = {"roads": len(bank.roads), "starts": len(kept)}
     print(json.dumps(report))
     return report
+
+
+def _of_one_road(starts: list[tuple[Scene, str, int, str]]) -> list[tuple[Scene, str, int, str]]:
+    """The starts on the road as the last of them knows it; logs of several versions may hold older ones."""
+
+    def road(start: tuple[Scene, str, int, str]) -> tuple[int, float]:
+        lines = start[0].road.centreline[start[0].road.kind > 0]
+        return len(lines), round(float(lines.double().sum()), 1)
+
+    return [start for start in starts if road(start) == road(starts[-1])]
 
 
 def _from_here(scene: Scene) -> Scene | None:
