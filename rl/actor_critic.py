@@ -58,6 +58,14 @@ class CarActorCritic(ActorCriticPolicy):
         kwargs |= {"normalize_images": False, "ortho_init": False}
         super().__init__(*args, **kwargs)
 
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        critic = [*self.mlp_extractor.parameters(), *self.value_net.parameters()]
+        known = {id(parameter) for parameter in critic}
+        actor = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        groups = [{"params": actor, "critic": False}, {"params": critic, "critic": True}]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
     def _build_mlp_extractor(self) -> None:
         self.mlp_extractor = Heads(self.features_dim)  # type: ignore[assignment]
 
@@ -96,4 +104,4 @@ class CarActorCritic(ActorCriticPolicy):
 
 def gaussian_std(policy: CarActorCritic) -> float:
     """Mean standard deviation of the policy's exploration."""
-    return float(torch.exp(policy.log_std).mean())
+    return float(policy.log_std.detach().exp().mean())

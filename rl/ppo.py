@@ -38,7 +38,8 @@ class PpoConfig:
     rollout: int = 64  # steps of each environment between two updates
     batch_size: int = 256
     epochs: int = 5
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4  # of the actor
+    critic_learning_rate: float = 1e-3
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip: float = 0.15
@@ -52,6 +53,18 @@ class PpoConfig:
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
     threads: int = 2
     resume: bool = True
+
+
+class TwoRatePpo(PPO):
+    """PPO whose critic learns at a rate of its own: it starts from nothing while the actor starts from a driver."""
+
+    critic_learning_rate: float = 0.0
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        super()._update_learning_rate(optimizers)
+        for group in self.policy.optimizer.param_groups:
+            if group.get("critic"):
+                group["lr"] = self.critic_learning_rate
 
 
 class Progress(BaseCallback):
@@ -110,7 +123,7 @@ def train_ppo(config: PpoConfig, env: VecEnv | None = None) -> Path:
 def _train(config: PpoConfig, env: VecEnv) -> Path:
     out = Path(config.out)
     start = None if config.init == "none" else CarNet.load(config.init)
-    model = PPO(
+    model = TwoRatePpo(
         CarActorCritic,
         env,
         learning_rate=config.learning_rate,
@@ -128,6 +141,7 @@ def _train(config: PpoConfig, env: VecEnv) -> Path:
         seed=config.seed,
         device="cpu",
     )
+    model.critic_learning_rate = config.critic_learning_rate
     model.policy.set_exploration(config.exploration_steering, config.exploration_pedal)  # type: ignore[operator]
     if start is not None:
         model.policy.load_net(start)  # type: ignore[operator]
