@@ -25,12 +25,12 @@ STEPS_PER_SECOND = round(1 / DT)
 
 
 def observation_space() -> spaces.Dict:
-    """Camera [64, 128, 3] uint8, ego [5] in SI units, route [20, 2] in metres in the ego frame."""
+    """Camera [64, 128, 3] uint8, ego [5] in SI units, route [40] in metres in the ego frame: x, y of 20 points."""
     return spaces.Dict(
         {
             "camera": spaces.Box(0, 255, (CAMERA.height, CAMERA.width, 3), np.uint8),
             "ego": spaces.Box(_EGO_LOW, _EGO_HIGH, dtype=np.float32),
-            "route": spaces.Box(-ROUTE_LIMIT, ROUTE_LIMIT, (ROUTE_AHEAD_POINTS, 2), np.float32),
+            "route": spaces.Box(-ROUTE_LIMIT, ROUTE_LIMIT, (2 * ROUTE_AHEAD_POINTS,), np.float32),
         }
     )
 
@@ -45,5 +45,5 @@ def to_arrays(observation: Observation) -> dict[str, np.ndarray]:
     return {
         "camera": observation.camera.cpu().numpy().copy(),
         "ego": np.clip(observation.ego.cpu().numpy(), _EGO_LOW, _EGO_HIGH),
-        "route": np.clip(observation.route.cpu().numpy(), -ROUTE_LIMIT, ROUTE_LIMIT),
+        "route": np.clip(observation.route.flatten(1).cpu().numpy(), -ROUTE_LIMIT, ROUTE_LIMIT),
     }

@@ -14,7 +14,7 @@ import xpeng_world  # noqa: F401  (registers the environments)
 def drive(observation):
     """Follow the route, slower in bends; lights and other cars are not its concern."""
     speed, _, _, _, limit = observation["ego"]
-    route = observation["route"]  # 20 points, 4 m apart, ahead of the car
+    route = observation["route"].reshape(20, 2)  # points, 4 m apart, ahead of the car
     x, y = route[int(speed / 8) + 1]
     curvature = 2 * y / (x**2 + y**2)
     wheelbase, lateral_acceleration = 2.9, 5.0  # of the sedan; full steering asks for no more

@@ -43,7 +43,7 @@ class PpoConfig:
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip: float = 0.15
-    target_kl: float = 0.02
+    target_kl: float = 0.015
     entropy: float = 0.0
     exploration_steering: float = 0.06  # standard deviation of the actions at the start
     exploration_pedal: float = 0.25

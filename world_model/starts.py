@@ -179,6 +179,10 @@ class StartBank:
                 raise ConfigError(f"the start bank has no {family} road there; {nearest(family, families)}")
             family = str(rng.choice(families))
         pool = [r for r in pool if r.family == family]
+        if "density" in fixed and "network_seed" not in fixed:
+            pool = [r for r in pool if {scenario.density, ANY_DENSITY} & set(r.densities)]
+            if not pool:
+                raise ConfigError(f"the start bank has no {scenario.density} start on any {family} road there; leave density open")
         exact = [r for r in pool if r.network_seed == scenario.network_seed]
         return exact[0] if exact else pool[int(rng.integers(len(pool)))]
 

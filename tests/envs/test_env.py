@@ -27,7 +27,6 @@ def test_gymnasium_accepts_the_environment_with_every_render_mode(fake_id):
     check_env(gymnasium.make(fake_id).unwrapped)
 
 
-@pytest.mark.filterwarnings("ignore:Your observation route has an unconventional shape")  # it flattens it
 def test_stable_baselines3_accepts_the_environment(parts):
     from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
