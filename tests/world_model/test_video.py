@@ -149,6 +149,16 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
         WorldTrainer(config(tmp_path / "parts"), store).run()
 
 
+def test_training_can_start_from_a_trained_world_of_its_size(generator: FrameGenerator, tmp_path: Path) -> None:
+    store = build_store([painted_clip(4)], tmp_path / "store")
+    generator.save(tmp_path / "world")
+    trainer = WorldTrainer(config(tmp_path / "run", init=str(tmp_path / "world")), store)
+    wanted = generator.pipeline.denoiser.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in trainer.average.state_dict().items())
+    with pytest.raises(CheckpointError, match="not of size 'small'"):
+        WorldTrainer(config(tmp_path / "run", init=str(tmp_path / "world"), size="small"), store)
+
+
 def test_unknown_size_names_the_nearest(tmp_path: Path) -> None:
     store = build_store([painted_clip(4)], tmp_path / "store")
     with pytest.raises(ConfigError, match="did you mean 'small'"):

@@ -35,6 +35,7 @@ class TrainWorldConfig:
     data: str = "runs/logs"  # folder of shards
     out: str = "runs/world"
     size: str = "small"
+    init: str = "none"  # folder of a trained world to start from; its size must be the same
     seed: int = 0
     samples: int = 400_000  # predicted frames in the whole schedule
     batch_size: int = 16
@@ -83,6 +84,8 @@ class WorldTrainer:
         self.precision = resolve_precision(config.precision, config.device)
         torch.manual_seed(config.seed)
         self.model = FrameDenoiser(**asdict(SIZES[config.size])).to(config.device)
+        if config.init != "none":
+            self._start_from(config.init)
         self.average = FrameDenoiser(**asdict(SIZES[config.size])).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
@@ -93,6 +96,17 @@ class WorldTrainer:
         self.step = 0
         self.samples_seen = 0
         self.seconds = 0.0
+
+    def _start_from(self, folder: str) -> None:
+        """Take over the weights of a trained world.
+
+        Raises:
+            CheckpointError: no world there, or one of another size.
+        """
+        trained = FrameGenerator.load(folder).pipeline.denoiser
+        if dict(trained.config)["widths"] != SIZES[self.config.size].widths:
+            raise CheckpointError(f"the world in '{folder}' is not of size '{self.config.size}'; give the size it was trained with")
+        self.model.load_state_dict(trained.state_dict())
 
     @property
     def progress(self) -> float:
