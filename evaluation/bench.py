@@ -23,8 +23,10 @@ WARM_UP_STEPS = 5
 IMPORT_CODE = "import time; t = time.perf_counter(); import xpeng_world; print(time.perf_counter() - t)"
 
 
-def bench(world: str | World, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool) -> Path:
-    """Measure and write metrics.json; prints the figures.
+def bench(
+    world: str | World, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool, make: list[str]
+) -> Path:
+    """Measure and write metrics.json; prints the figures. `make` names targets of the Makefile to time in a checkout, each as NAME_s.
 
     Raises:
         ConfigError: no such world, or a number below 1.
@@ -42,7 +44,9 @@ def bench(world: str | World, out: str, frames: int, repeats: int, batch: int, t
         if reference:
             figures["reference_fps"] = speed(lambda: single_steps("reference", frames), repeats)
         figures["import_s"] = bootstrap([import_seconds() for _ in range(repeats)])
+        figures |= {f"{target}_s": Estimate(make_seconds(target)) for target in make}
         command = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
+        command += f" make=[{','.join(make)}]"
         record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
@@ -102,6 +106,19 @@ def import_seconds() -> float:
     if done.returncode:
         raise SimulatorError(f"`import xpeng_world` fails in a fresh process: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout)
+
+
+def make_seconds(target: str) -> float:
+    """Seconds that `make TARGET` takes in this checkout, once installed.
+
+    Raises:
+        SimulatorError: it fails.
+    """
+    began = time.perf_counter()
+    done = subprocess.run(["make", target], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SimulatorError(f"`make {target}` fails: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+    return time.perf_counter() - began
 
 
 def peak_memory_mib() -> float:

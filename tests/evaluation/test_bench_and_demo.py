@@ -30,7 +30,7 @@ def test_bench_writes_its_figures_and_restores_threads(fake, tmp_path, monkeypat
 
     before = torch.get_num_threads()
     monkeypatch.setattr(benchmark, "import_seconds", lambda: 0.25)
-    path = benchmark.bench(fake.FakeWorld(), str(tmp_path), frames=2, repeats=1, batch=2, threads=1, reference=False)
+    path = benchmark.bench(fake.FakeWorld(), str(tmp_path), frames=2, repeats=1, batch=2, threads=1, reference=False, make=[])
     record = json.loads(path.read_text())
     assert set(record["metrics"]) == {"step_fps_b1", "step_fps_b2", "peak_memory_mib", "import_s"}
     assert record["threads"] == 1
@@ -40,7 +40,7 @@ def test_bench_writes_its_figures_and_restores_threads(fake, tmp_path, monkeypat
 
 def test_bench_refuses_nothing_to_measure(tmp_path):
     with pytest.raises(ConfigError, match="at least 1"):
-        benchmark.bench("learned", str(tmp_path), frames=0, repeats=1, batch=1, threads=None, reference=False)
+        benchmark.bench("learned", str(tmp_path), frames=0, repeats=1, batch=1, threads=None, reference=False, make=[])
 
 
 def test_importing_takes_measurable_time():
