@@ -78,6 +78,7 @@ def measure_gain(
         for s, row in zip(seeds, gains, strict=True):
             metrics[f"ppo_gain_{name}_seed{s}"] = bootstrap(row)
     command = f"xpeng-world measure-gain init={init} seeds=[{','.join(map(str, seeds))}] steps={steps} suite={suite}"
+    command += f" world={world} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
     record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds)
     path = merge_evidence(folder / "metrics.json", record)
     if results != "none":

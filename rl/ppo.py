@@ -46,7 +46,7 @@ class PpoConfig:
     target_kl: float = 0.015
     entropy: float = 0.0
     exploration_steering: float = 0.06  # standard deviation of the actions at the start
-    exploration_pedal: float = 0.1  # small: braking is stronger than the engine, so noise slows the car and a noisy policy learns to haste
+    exploration_pedal: float = 0.1  # small: braking is stronger than the engine, so noise slows the car
     value_warmup: int = 3  # rollouts that train the critic alone
     train_camera: bool = False  # whether the camera's convolutions learn too
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
