@@ -12,7 +12,7 @@ import torch
 
 from ..errors import SimulatorError
 from ..scene import Scene, Track
-from ..world import World, observe
+from ..world import World
 from .build import Snapshot, build_loop, check_render_mode, episode_seed
 from .core import Episodes, StepDesign
 from .info import describe_scenario, step_info
@@ -44,6 +44,7 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
         scenario: Mapping[str, Any] | None = None,
         record: bool = False,
         world_options: Mapping[str, Any] | None = None,
+        privileged: bool = False,
     ):
         """Build the environment.
 
@@ -56,6 +57,7 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
             scenario: what every episode's draw is narrowed to; `reset(options=...)` overrides single keys.
             record: keep the whole episode, for `episode_track`.
             world_options: further arguments of a world given by name.
+            privileged: observe what the car cannot see too, as a critic in training may, see `privileged_space`.
 
         Raises:
             ConfigError: an unknown world, reward design, profile or render mode.
@@ -64,7 +66,8 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
         self.render_mode = render_mode
         self.loop = build_loop(world, reward, max_episode_steps, profile, record, world_options)
         self.scenario = dict(scenario or {})
-        self.observation_space, self.action_space = observation_space(), action_space()
+        self.observation_space, self.action_space = observation_space(privileged), action_space()
+        self.privileged = privileged
         self._episodes: Episodes | None = None
         self._described: dict[str, Any] = {}
         self._wanted: dict[str, Any] = dict(self.scenario)
@@ -164,6 +167,6 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
         return self._episodes
 
     def _observation(self) -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            arrays = to_arrays(observe(self._running().state))
+        episodes = self._running()
+        arrays = to_arrays(episodes.state, episodes.track if self.privileged else None)
         return {name: array[0] for name, array in arrays.items()}

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from ..errors import ConfigError, SimulatorError
 from ..scenario import nearest
 from ..scene import Scene, Track
-from ..world import World, observe
+from ..world import World
 from .build import Snapshot, build_loop, check_render_mode, episode_seed, seeded_generator
 from .core import Episodes, Outcome, StepDesign
 from .info import batched_step_info, describe_scenario
@@ -43,6 +43,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         scenario: Mapping[str, Any] | None = None,
         record: bool = False,
         world_options: Mapping[str, Any] | None = None,
+        privileged: bool = False,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ):
         """Build the environment.
@@ -57,6 +58,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
             scenario: what every episode's draw is narrowed to.
             record: keep whole episodes, for `episode_track`.
             world_options: further arguments of a world given by name.
+            privileged: observe what the car cannot see too, as a critic in training may, see `privileged_space`.
             autoreset_mode: when an episode that is over begins anew: "NextStep", "SameStep" or "Disabled".
 
         Raises:
@@ -71,9 +73,10 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         self.num_envs, self.render_mode = num_envs, render_mode
         self.loop = build_loop(world, reward, max_episode_steps, profile, record, world_options)
         self.scenario = dict(scenario or {})
-        self.single_observation_space, self.single_action_space = observation_space(), action_space()
+        self.single_observation_space, self.single_action_space = observation_space(privileged), action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.privileged = privileged
         self._episodes: Episodes | None = None
         self._wanted: dict[str, Any] = dict(self.scenario)
         self._generators = [seeded_generator(None) for _ in range(num_envs)]
@@ -217,5 +220,5 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         return self._episodes
 
     def _observation(self) -> dict[str, np.ndarray]:
-        with torch.inference_mode():
-            return to_arrays(observe(self._running().state))
+        episodes = self._running()
+        return to_arrays(episodes.state, episodes.track if self.privileged else None)

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, ConfigError
 from ..policies.car import CarNet
 from ..training_state import load_state, read_meta, save_state
 from ..world_model.video.precision import resolve_precision
-from .actor_critic import CarActorCritic, gaussian_std
+from .actor_critic import MOST_BRAKING, AccelerationActions, CarActorCritic, gaussian_std
 
 STATE_KIND, STATE_VERSION = "ppo", 1
 
@@ -45,8 +45,10 @@ class PpoConfig:
     clip: float = 0.15
     target_kl: float = 0.015
     entropy: float = 0.0
-    exploration_steering: float = 0.06  # standard deviation of the actions at the start
-    exploration_pedal: float = 0.1  # small: braking is stronger than the engine, so noise slows the car
+    exploration_steering: float = 0.05  # standard deviation of the steering at the start
+    exploration_acceleration: float = 0.7  # m/s2, standard deviation of the acceleration at the start
+    noise_memory: float = 0.8  # correlation of the noise of successive steps
+    privileged: bool = True  # whether the critic sees what the car cannot
     value_warmup: int = 3  # rollouts that train the critic alone
     train_camera: bool = False  # whether the camera's convolutions learn too
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
@@ -110,6 +112,7 @@ def train_ppo(config: PpoConfig, env: VecEnv | None = None) -> Path:
         world=config.world,
         reward=config.reward,
         max_episode_steps=config.episode_steps,
+        privileged=config.privileged,
         scenario={"split": config.split},
         world_options={} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")},
     )
@@ -125,7 +128,7 @@ def _train(config: PpoConfig, env: VecEnv) -> Path:
     start = None if config.init == "none" else CarNet.load(config.init)
     model = TwoRatePpo(
         CarActorCritic,
-        env,
+        AccelerationActions(env),
         learning_rate=config.learning_rate,
         n_steps=config.rollout,
         batch_size=config.batch_size,
@@ -137,12 +140,12 @@ def _train(config: PpoConfig, env: VecEnv) -> Path:
         max_grad_norm=0.5,
         target_kl=config.target_kl,
         tensorboard_log=str(out / "tensorboard"),
-        policy_kwargs={"config": start.config if start else None},
+        policy_kwargs={"config": start.config if start else None, "noise_memory": config.noise_memory},
         seed=config.seed,
         device="cpu",
     )
     model.critic_learning_rate = config.critic_learning_rate
-    model.policy.set_exploration(config.exploration_steering, config.exploration_pedal)  # type: ignore[operator]
+    model.policy.set_exploration(config.exploration_steering, config.exploration_acceleration / MOST_BRAKING)  # type: ignore[operator]
     if start is not None:
         model.policy.load_net(start)  # type: ignore[operator]
     done = _restore(model, config) if config.resume else 0

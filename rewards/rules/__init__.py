@@ -10,6 +10,7 @@ from .on_road import on_road
 from .progress import progress
 from .red_light import red_light
 from .relative_progress import relative_progress
+from .required_braking import required_braking
 from .speed_limit import speed_limit
 from .time_to_collision import time_to_collision
 
@@ -24,6 +25,7 @@ __all__ = [
     "progress",
     "red_light",
     "relative_progress",
+    "required_braking",
     "speed_limit",
     "time_to_collision",
 ]

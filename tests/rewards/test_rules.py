@@ -20,6 +20,7 @@ from xpeng_world.rewards.rules import (
     progress,
     red_light,
     relative_progress,
+    required_braking,
     speed_limit,
     time_to_collision,
 )
@@ -271,3 +272,19 @@ def test_relative_progress_before_a_red_light_follows_the_braking_curve():
     # front at 48.5 + 2.4 = 50.9, 9.1 m before the line, of which 1.5 are left: sqrt(2 * 2 * 7.6) = 5.514 m/s is right
     track = drive(road, route, x=[48.25, 48.5], signals=[RED] * 2, speed=2.5)
     assert values(relative_progress, track)[-1] == pytest.approx(2.5 / 5.514, abs=1e-3)
+
+
+def test_required_braking_for_the_box_ahead():
+    # the ego's front is at 40 + 2.4 = 42.4 and closes at 10 m/s; each gap is 1 m more than counts
+    for gap, needed in ((51.0, 1.0), (26.0, 2.0), (15.2857, 3.5), (11.0, 5.0), (6.0, 10.0)):  # 10^2 / (2 * (gap - 1))
+        track = drive(*straight_road(), x=[40.0], speed=10.0, agents=[{"x": 42.4 + gap + 2.25, "length": 4.5}])
+        assert values(required_braking, track)[-1] == pytest.approx(min(1, max(0, 1 - (needed - 2) / 3)), abs=2e-3)
+    fleeing = drive(*straight_road(), x=[40.0], speed=10.0, agents=[{"x": 47.0, "speed": 10.0}])
+    assert values(required_braking, fleeing) == [1.0]  # nobody closes in
+
+
+def test_required_braking_for_a_red_light_and_no_other():
+    road, route = straight_road(stop_at=60.0)
+    moving = {"x": [46.6], "speed": 9.0}  # front at 49.0, 11 m before the line: 81 / (2 * 10) = 4.05
+    assert values(required_braking, drive(road, route, signals=[RED], **moving))[-1] == pytest.approx(1 - 2.05 / 3, abs=1e-3)
+    assert values(required_braking, drive(road, route, signals=[GREEN], **moving))[-1] == 1.0

@@ -41,7 +41,7 @@ def environments(fake) -> Sb3VecEnv:
 @pytest.mark.filterwarnings("ignore")
 def test_learns_to_press_the_pedal_that_pays(fake, start, tmp_path) -> None:
     before = CarPolicy.load(start)
-    settings = {"steps": 1536, "learning_rate": 3e-3, "train_camera": True, "target_kl": 0.5, "exploration_pedal": 0.3}
+    settings = {"steps": 1536, "learning_rate": 3e-3, "train_camera": True, "target_kl": 0.5, "exploration_acceleration": 1.5}
     folder = train_ppo(config(tmp_path / "run", start, **settings), environments(fake))
     state = fake.FakeWorld().reset([1, 2, 3])
     pedal = lambda policy: policy.act(observe(state), None)[0][:, 1].mean()
