@@ -24,15 +24,20 @@ POLICIES: dict[str, Callable[[], Any]] = {
 
 
 def load_policy(name_or_path: str | Path) -> Policy:
-    """A policy by name, or the car network in a folder.
+    """A policy by name, the car network in a folder, or the exported one in `bundle.zip` (`bundle.zip:int8`).
 
     Raises:
-        ConfigError: neither a known name nor a folder.
-        CheckpointError: a folder whose weights cannot be used.
+        ConfigError: neither a known name nor a folder or bundle.
+        CheckpointError: a folder or bundle that cannot be used.
     """
     name = str(name_or_path)
     if name in POLICIES:
         return POLICIES[name]()
+    if ".zip" in name:
+        from .export.drive import BundlePolicy, is_bundle
+
+        if is_bundle(name):
+            return BundlePolicy.load(name)
     if Path(name).is_dir():
         from .car import CarPolicy
 
