@@ -20,6 +20,7 @@ class Command:
     summary: str
     target: str  # module:function below this package, imported only when the command runs
     words: tuple[str, ...] = ()
+    spellings: tuple[tuple[str, str], ...] = ()  # keys that may be typed otherwise, where the better word is one of Python's own
 
     def function(self) -> Callable[..., Any]:
         """Import the function."""
@@ -33,21 +34,27 @@ COMMANDS: dict[str, Command] = {
     "import": Command("turn a DonkeyCar tub or a plain video into shards", "data.importing:import_clips", ("kind", "path")),
     "train-tokenizer": Command("train the visual tokenizer on shards", "world_model.video.tokenizer:train_tokenizer"),
     "train-world": Command("train the video model of the learned world on shards", "world_model.video.train:train_world"),
-    "train-policy": Command("train the car network to imitate recorded driving", "rl.imitation:train_imitation"),
+    "train-policy": Command("train the car network or the VLA to imitate recorded driving", "rl.imitation:train_imitation"),
     "collect-starts": Command("gather roads and opening scenes from shards for a learned world", "factory.collect:collect_starts"),
     "ppo": Command("train the car network by reinforcement in a world", "rl.ppo:train_ppo"),
+    "distil": Command("train a car network on a teacher's actions in the states it visits itself", "rl.distil:distil"),
     "eval": Command("score a policy in a world over a named suite", "evaluation.runner:evaluate", ("policy",)),
     "export": Command("compile a policy for the car and bundle it: ONNX, int8, TensorRT", "evaluation.export:export_policy", ("policy",)),
     "fidelity": Command("measure the learned world's pictures on held-out clips", "evaluation.fidelity:fidelity"),
     "bench": Command("measure speed, start-up time and memory", "evaluation.bench:bench"),
     "bench-car": Command("measure how long the car network takes to decide", "evaluation.bench_car:bench_car", ("policy",)),
     "measure-gain": Command("train PPO with several seeds and score what it gained", "factory.gain:measure_gain"),
+    "factory": Command("run the whole line, from recording to scores", "factory.pipeline:factory", spellings=(("from", "begin"),)),
+    "measure-kills": Command("kill factories at random moments and see whether they make the same", "factory.kill_rerun:measure_kills"),
+    "measure-student": Command("score a distilled policy beside its teacher", "rl.distil_measure:measure_student"),
     "keep": Command("keep a measurement's figures in benchmarks/results", "evaluation.results:keep", ("run",)),
     "results": Command("write the page of all figures kept", "evaluation.results:results"),
     "rules": Command("list the driving rules, or explain one", "evaluation.rulebook:show_rules", ("name",)),
     "version": Command("print the version", "cli:version"),
     "help": Command("list the commands, or one command's keys", "cli:show_help", ("command",)),
 }
+
+ALIASES = {"distill": "distil"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = "help"
         if name in ("-V", "--version"):
             name = "version"
+        name = ALIASES.get(name, name)
         command = _command(name)
         if any(word in ("-h", "--help") for word in rest):
             show_help(name)
@@ -103,7 +111,8 @@ def _overrides(name: str, command: Command, rest: Sequence[str]) -> list[str]:
     overrides = []
     for word in rest:
         if "=" in word:
-            overrides.append(word)
+            key, value = word.split("=", 1)
+            overrides.append(f"{dict(command.spellings).get(key, key)}={value}")
         elif free:
             overrides.append(f"{free.pop(0)}={word}")
         else:
@@ -132,6 +141,7 @@ def show_help(command: str | None = None) -> None:
         return
     from .configs.compose import keys
 
+    command = ALIASES.get(command, command)
     entry = _command(command)
     rows = keys(command)
     bare = "".join(f" [{word.upper()}]" for word in entry.words)

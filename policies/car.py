@@ -33,6 +33,12 @@ class CarNetConfig:
     features: int = 192
 
 
+SIZES = {
+    "micro": CarNetConfig(widths=(16, 20, 24, 24), camera_features=32, state_features=40, features=48),  # 45 thousand parameters
+    "small": CarNetConfig(),  # 516 thousand
+}
+
+
 class CarFeatures(nn.Module):
     """What the network makes of an observation: features [B, features]."""
 
