@@ -88,8 +88,9 @@ def export_policy(config: ExportConfig) -> Path:
     manifest = {
         "policy": {"format": policy.format, "name": _name(config.policy), **policy.facts},
         "models": names,
-        "inputs": [{**port.facts(), "checked": _range(getattr(frames, port.name))} for port in policy.inputs],
+        "inputs": [port.facts() for port in policy.inputs],
         "outputs": [port.facts() for port in policy.outputs],
+        "ranges_of_the_frames": {port.name: _range(getattr(frames, port.name)) for port in policy.inputs},
         "onnx": {"opset": OPSET, "operators": check_operators(models["fp32"], "policy.fp32.onnx")},
         "verified": verified,
     }
