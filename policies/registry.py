@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..scenario import nearest
 from ..world import Policy
 from .drivers import Idle, NoisyExpert, Offroad, RandomDriver, Reckless, lazy
 from .expert import Expert
+
+VLA_PAGE = "vla.json"  # the page that a VLA's folder is known by
 
 POLICIES: dict[str, Callable[[], Any]] = {
     "expert": Expert,
@@ -24,7 +26,7 @@ POLICIES: dict[str, Callable[[], Any]] = {
 
 
 def load_policy(name_or_path: str | Path) -> Policy:
-    """A policy by name, the car network in a folder, or the exported one in `bundle.zip` (`bundle.zip:int8`).
+    """A policy by name, the car network in a folder, a VLA's folder or `vla` (`:slow` added: it thinks), or `bundle.zip` (`:int8`).
 
     Raises:
         ConfigError: neither a known name nor a folder or bundle.
@@ -38,8 +40,16 @@ def load_policy(name_or_path: str | Path) -> Policy:
 
         if is_bundle(name):
             return BundlePolicy.load(name)
+    folder = name.removesuffix(":slow")
+    mode: Literal["fast", "slow"] = "fast" if folder == name else "slow"
+    if folder == "vla" or (Path(folder) / VLA_PAGE).is_file():
+        from .vla.policy import VlaPolicy
+
+        return VlaPolicy.shipped(mode) if folder == "vla" else VlaPolicy.load(folder, mode)
     if Path(name).is_dir():
         from .car import CarPolicy
 
         return CarPolicy.load(name)
-    raise ConfigError(f"unknown policy '{name}', and no such folder; {nearest(name, POLICIES)}, or a folder with a car network")
+    raise ConfigError(
+        f"unknown policy '{name}', and no such folder; {nearest(name, [*POLICIES, 'vla'])}, or a folder with a car network or a VLA"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..scene import Scene
 from ..training_state import load_state, read_meta, save_state
 from ..world import WorldState, observe
 
-POLICIES = ("car",)
+POLICIES = ("car", "vla")
 STATE_KIND, STATE_VERSION = "imitation", 1
 
 
@@ -85,6 +85,19 @@ def mirror_examples(camera: Tensor, ego: Tensor, route: Tensor, action: Tensor) 
 
 
 @dataclass
+class VlaSettings:
+    """What only a VLA's imitation depends on."""
+
+    size: str = "nano"
+    tokenizer: str = "runs/tokenizer/weights"  # folder of the frame tokenizer
+    init: str | None = None  # folder of a VLA to start from; its frame tokenizer is then the one used
+    run: int = 3  # frames of a sample, one after another; each is a decision to learn
+    clips: int = 0  # use the first so many clips only; 0: all
+    camera: bool = True  # False hides the camera: all visual tokens are 0
+    half: bool = True  # store the weights in float16
+
+
+@dataclass
 class ImitationConfig:
     """Everything a run of imitation depends on."""
 
@@ -103,10 +116,11 @@ class ImitationConfig:
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
     threads: int = 2
     resume: bool = True
+    vla: VlaSettings = field(default_factory=VlaSettings)  # policy=vla only
 
 
 def train_imitation(config: ImitationConfig) -> Path:
-    """Train a car network on recorded clips; returns its folder.
+    """Train a car network or a VLA on recorded clips; returns the folder of its weights.
 
     Raises:
         ConfigError: an unknown policy.
@@ -116,6 +130,10 @@ def train_imitation(config: ImitationConfig) -> Path:
     if config.policy not in POLICIES:
         raise ConfigError(f"cannot train policy '{config.policy}'; {nearest(config.policy, POLICIES)}")
     torch.set_num_threads(config.threads)
+    if config.policy == "vla":
+        from .imitation_vla import train_vla
+
+        return train_vla(config)
     folders = [config.data] if isinstance(config.data, str) else config.data
     addresses = [address for folder in folders for address in list_clips(folder, "train")]
 

@@ -85,5 +85,5 @@ def test_a_resumed_run_equals_an_unbroken_one(examples, tmp_path) -> None:
 
 
 def test_an_unknown_policy_names_the_known_ones(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="known: car"):
+    with pytest.raises(ConfigError, match="known: car, vla"):
         train_imitation(ImitationConfig(policy="bus", out=str(tmp_path)))

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...data.shards import ClipAddress, list_clips, load_clip
 from ...data.split import check_trainable
 from ...errors import CheckpointError, DataError
 from ...training_state import load_state, read_meta, replace_folder, save_state
+from .hints import HINTS, HintHead, hint_loss, mirror_hints, scene_hints
 from .tokenizer import FrameTokenizer, frames_of, pictures_of, tokenizer_loss
 
-STATE = ("tokenizer-training", 1)
+STATE = ("tokenizer-training", 2)
 
 
 @dataclass
@@ -34,6 +35,7 @@ class TrainTokenizerConfig:
     learning_rate: float = 2e-3
     warmup: int = 200  # optimiser steps
     ema: float = 0.999
+    hint_weight: float = 2.0  # of reading the lead vehicle, the red light and the nearest road users off the tokens; 0: looks alone
     max_frames: int = 60_000  # frames kept in memory, evenly taken from all clips (25 KB each)
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
@@ -43,28 +45,41 @@ class TrainTokenizerConfig:
     resume: bool = True
 
 
-def load_frames(addresses: list[ClipAddress], most: int, trainable: bool) -> Tensor:
-    """Frames [N, H, W, 3] uint8, at most `most`, evenly taken from clips.
+def load_frames(addresses: list[ClipAddress], most: int, trainable: bool, with_hints: bool = True) -> tuple[Tensor, Tensor]:
+    """Frames [N, H, W, 3] uint8, at most `most`, evenly taken from clips, and their hints [N, HINTS], NaN where no scene is known.
 
     Raises:
         DataError: a clip that cannot be read, or must not be trained on.
     """
     total = sum(address.steps for address in addresses)
     every = max(1, math.ceil(total / most))
-    parts = []
+    parts, hints = [], []
     for address in tqdm(addresses, desc="reading clips", unit="clip", leave=False):
-        clip = load_clip(address, track=False)
+        clip = load_clip(address, track=with_hints)
         if trainable:
             check_trainable(clip, address.shard)
         parts.append(clip.frames[::every])
-    return torch.cat(parts)[:most]
+        found = torch.full((clip.steps, HINTS), torch.nan) if clip.track is None else scene_hints(clip.track)[0]
+        hints.append(found[::every])
+    return torch.cat(parts)[:most], torch.cat(hints)[:most]
 
 
 class TokenizerTrainer:
     """One training run; `run` goes on from whatever state its folder holds."""
 
-    def __init__(self, config: TrainTokenizerConfig, frames: Tensor, validation: Tensor, **sizes: list[int] | int) -> None:
+    def __init__(
+        self,
+        config: TrainTokenizerConfig,
+        frames: Tensor,
+        validation: Tensor,
+        hints: Tensor | None = None,
+        validation_hints: Tensor | None = None,
+        **sizes: list[int] | int,
+    ) -> None:
         self.config, self.frames, self.validation = config, frames, validation
+        unknown = lambda pictures: torch.full((len(pictures), HINTS), torch.nan)
+        self.hints = unknown(frames) if hints is None else hints
+        self.validation_hints = unknown(validation) if validation_hints is None else validation_hints
         self.out = Path(config.out)
         torch.manual_seed(config.seed)
         self.model = FrameTokenizer(**sizes).to(config.device)
@@ -73,7 +88,13 @@ class TokenizerTrainer:
             self.model.mean.copy_(pictures_of(some).mean(0))
         self.average = FrameTokenizer(**sizes).to(config.device).eval()
         self.average.load_state_dict(self.model.state_dict())
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        digits = len(self.model.quantiser.levels)
+        self.head = HintHead(digits).to(config.device)
+        self.average_head = HintHead(digits).to(config.device).eval()
+        self.average_head.load_state_dict(self.head.state_dict())
+        self._trained = [*self.model.parameters(), *self.head.parameters()]
+        self._averaged = [*self.average.parameters(), *self.average_head.parameters()]
+        self.optimiser = torch.optim.AdamW(self._trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
         self.step = 0
 
     def run(self) -> dict[str, float]:
@@ -109,32 +130,40 @@ class TokenizerTrainer:
         """One optimiser step; returns its loss."""
         config = self.config
         rng = np.random.default_rng([config.seed, self.step])
-        batch = self.frames[torch.from_numpy(rng.integers(len(self.frames), size=config.batch_size))]
+        rows = torch.from_numpy(rng.integers(len(self.frames), size=config.batch_size))
+        batch, hints = self.frames[rows], self.hints[rows]
         mirrored = torch.from_numpy(rng.random(config.batch_size) < 0.5)
         batch = torch.where(mirrored.view(-1, 1, 1, 1), batch.flip(2), batch)
+        hints = torch.where(mirrored.unsqueeze(-1), mirror_hints(hints), hints).to(config.device)
         progress = min(1.0, self.step / config.steps)
         rate = config.learning_rate * min(1.0, (self.step + 1) / config.warmup) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * progress))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         pictures = pictures_of(batch.to(config.device))
-        loss = tokenizer_loss(self.model(pictures)[0], pictures)
+        shown, quantised = self.model(pictures)
+        known = hints[:, 0].isfinite()
+        loss = tokenizer_loss(shown, pictures) + config.hint_weight * hint_loss(self.head(quantised), hints.nan_to_num(), known)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
         self.optimiser.step()
         self.step += 1
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
         return float(loss.detach())
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """PSNR of validation frames beside that of the mean picture, share of the codebook in use, and its perplexity."""
-        squared, squared_mean, counts = [], [], torch.zeros(self.average.codebook_size)
+        """PSNR of validation frames and of the mean picture, share of the codebook in use, its perplexity, and how well hints are read.
+
+        `lead_r2` and `red_r2` are the explained shares of variance of the closeness of the vehicle and of the red light ahead.
+        """
+        squared, squared_mean, read, counts = [], [], [], torch.zeros(self.average.codebook_size)
         for frames in self.validation.split(64):
             pictures = pictures_of(frames.to(self.config.device))
             tokens = self.average.encode(frames.to(self.config.device))
+            read.append(torch.sigmoid(self.average_head(self.average.quantiser.values(tokens))).cpu())
             shown = pictures_of(self.average.decode(tokens))
             squared.append((shown - pictures).square().mean((1, 2, 3)))
             squared_mean.append((self.average.mean - pictures).square().mean((1, 2, 3)))
@@ -146,12 +175,13 @@ class TokenizerTrainer:
             "mean_picture_psnr_db": _decibel(torch.cat(squared_mean)),
             "codes_used": float((counts > 0).float().mean()),
             "perplexity": float(entropy.exp()),
+            **_explained(torch.cat(read), self.validation_hints),
         }
 
     def save(self, numbers: dict[str, float] | None = None) -> None:
         """Write the weights and the state to resume from, aside first and then under their names."""
         meta = {"format": STATE[0], "version": STATE[1], "step": self.step, "config": asdict(self.config)}
-        save_state(self.out / "state", {"model": self.model, "average": self.average}, self.optimiser, meta)
+        save_state(self.out / "state", self._modules(), self.optimiser, meta)
         aside = self.out / "weights.partial"
         self.average.save_pretrained(aside)
         if numbers is not None:
@@ -169,12 +199,15 @@ class TokenizerTrainer:
         meta = read_meta(folder, *STATE)
         if meta is None:
             return
-        for key in ("seed", "batch_size", "steps"):
+        for key in ("seed", "batch_size", "steps", "hint_weight"):
             if meta["config"][key] != getattr(self.config, key):
                 was, now = meta["config"][key], getattr(self.config, key)
                 raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
-        load_state(folder, {"model": self.model, "average": self.average}, self.optimiser)
+        load_state(folder, self._modules(), self.optimiser)
         self.step = int(meta["step"])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "average": self.average, "head": self.head, "average_head": self.average_head}
 
     def _write(self, scalars: object, numbers: dict[str, float]) -> None:
         for name, value in numbers.items():
@@ -184,6 +217,18 @@ class TokenizerTrainer:
             shown = frames_of(self.average(pictures_of(some))[0])
         strip = torch.cat((torch.cat(list(some), 1), torch.cat(list(shown), 1)), 0)
         scalars.add_image("validation/pictures", strip.cpu().numpy(), self.step, dataformats="HWC")  # type: ignore[attr-defined]
+
+
+def _explained(read: Tensor, hints: Tensor) -> dict[str, float]:
+    """Explained variance of the first two hints [N, HINTS] where they are known and vary."""
+    known = hints[:, 0].isfinite()
+    found = {}
+    for column, name in enumerate(("lead_r2", "red_r2")):
+        wanted = hints[known, column]
+        spread = (wanted - wanted.mean()).square().sum() if len(wanted) else torch.zeros(())
+        if float(spread) > 0:
+            found[name] = float(1 - (read[known, column] - wanted).square().sum() / spread)
+    return found
 
 
 def _decibel(squared: Tensor) -> float:
@@ -209,9 +254,10 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
         if len(clips) < 2:
             raise DataError(f"'{config.data}' holds one clip; training needs two or more, one of them to validate on") from None
         clips, held_out = clips[:-kept], clips[-kept:]
-    frames = load_frames(clips, config.max_frames, trainable=True)
-    validation = load_frames(held_out, 512, trainable=False)
-    trainer = TokenizerTrainer(config, frames, validation)
+    with_hints = config.hint_weight > 0
+    frames, hints = load_frames(clips, config.max_frames, trainable=True, with_hints=with_hints)
+    validation, validation_hints = load_frames(held_out, 1024, trainable=False, with_hints=with_hints)
+    trainer = TokenizerTrainer(config, frames, validation, hints, validation_hints)
     numbers = trainer.run()
     print(f"{trainer.out / 'weights'}: " + ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
     return trainer.out / "weights"
