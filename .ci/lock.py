@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-EXTRAS = ("reference", "human", "dev")
+EXTRAS = ("reference", "human", "export", "dev")
 HEADER = "# Written by `make lock` from pyproject.toml's dependencies and extras; edit those instead."
 
 

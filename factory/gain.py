@@ -33,6 +33,7 @@ def measure_gain(
     steps: int,
     world: str,
     suite: str,
+    seed: int,
     judges: list[str],
     episodes: int | None,
     processes: int,
@@ -47,6 +48,7 @@ def measure_gain(
         steps: environment steps of a run.
         world: what PPO drives in.
         suite: what is scored.
+        seed: added to the suite's seeds: another draw of episodes in the same circumstances.
         judges: worlds that score, "reference" and "learned" say.
         episodes: only the first so many of the suite.
         processes: runs trained at a time, one thread each.
@@ -64,9 +66,9 @@ def measure_gain(
         trained = [str(path) for path in pool.map(_train, [asdict(c) for c in configs], chunksize=1)]
     metrics: dict[str, Estimate] = {}
     for judge in judges:
-        start = _scores(init, judge, suite, episodes, folder / f"start-{Path(judge).name}.json")
+        start = _scores(init, judge, suite, seed, episodes, folder / f"start-{_tag(judge, suite, seed)}.json")
         runs = [
-            _scores(path, judge, suite, episodes, folder / f"seed{s}-{Path(judge).name}.json")
+            _scores(path, judge, suite, seed, episodes, folder / f"seed{s}-{_tag(judge, suite, seed)}.json")
             for s, path in zip(seeds, trained, strict=True)
         ]
         common = sorted(set(start).intersection(*runs))
@@ -77,7 +79,7 @@ def measure_gain(
         metrics[f"ppo_score_{name}"] = bootstrap(np.asarray([[run[i] for run in runs] for i in common]))
         for s, row in zip(seeds, gains, strict=True):
             metrics[f"ppo_gain_{name}_seed{s}"] = bootstrap(row)
-    command = f"xpeng-world measure-gain init={init} seeds=[{','.join(map(str, seeds))}] steps={steps} suite={suite}"
+    command = f"xpeng-world measure-gain init={init} seeds=[{','.join(map(str, seeds))}] steps={steps} suite={suite} seed={seed}"
     command += f" world={world} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
     record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds)
     path = merge_evidence(folder / "metrics.json", record)
@@ -96,11 +98,15 @@ def _train(fields: dict[str, object]) -> Path:
     return train_ppo(PpoConfig(**fields))  # type: ignore[arg-type]
 
 
-def _scores(policy: str, judge: str, suite: str, episodes: int | None, kept: Path) -> dict[int, float]:
+def _tag(judge: str, suite: str, seed: int) -> str:
+    return f"{Path(judge).name}-{Path(suite).stem}-{seed}"
+
+
+def _scores(policy: str, judge: str, suite: str, seed: int, episodes: int | None, kept: Path) -> dict[int, float]:
     """Points of every scored episode by its index; read from `kept` where it was measured before."""
     if not kept.is_file():
         from ..evaluation.suites import load_suite
 
-        found: Evaluation = run_suite(policy, judge, load_suite(suite).first(episodes))
+        found: Evaluation = run_suite(policy, judge, load_suite(suite).first(episodes), seed=seed)
         write_text(kept, json.dumps({str(row.episode.index): row.scores for row in found.scored}, indent=1) + "\n")
     return {int(index): scores["epdms"] for index, scores in json.loads(kept.read_text()).items()}

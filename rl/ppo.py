@@ -32,10 +32,10 @@ class PpoConfig:
     reward: str = "default"
     split: str = "train"  # road networks to drive on
     seed: int = 0
-    steps: int = 32_768  # environment steps in the whole run
+    steps: int = 40_960  # environment steps in the whole run
     num_envs: int = 16
     episode_steps: int = 300
-    rollout: int = 64  # steps of each environment between two updates
+    rollout: int = 128  # steps of each environment between two updates
     batch_size: int = 256
     epochs: int = 5
     learning_rate: float = 1e-4  # of the actor
@@ -49,7 +49,7 @@ class PpoConfig:
     exploration_acceleration: float = 0.7  # m/s2, standard deviation of the acceleration at the start
     noise_memory: float = 0.8  # correlation of the noise of successive steps
     privileged: bool = True  # whether the critic sees what the car cannot
-    value_warmup: int = 3  # rollouts that train the critic alone
+    value_warmup: int = 2  # rollouts that train the critic alone
     train_camera: bool = False  # whether the camera's convolutions learn too
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit

@@ -27,4 +27,4 @@ def test_seeds_widen_the_interval() -> None:
 
 def test_no_seed_is_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match="at least one"):
-        measure_gain("x", str(tmp_path), [], 10, "learned", "smoke", ["learned"], None, 1, "none")
+        measure_gain("x", str(tmp_path), [], 10, "learned", "smoke", 0, ["learned"], None, 1, "none")
