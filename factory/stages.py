@@ -105,8 +105,37 @@ LINE: tuple[Stage, ...] = (
         inputs=("world", "imitate"),
         outputs=("weights/**",),
     ),
+    Stage(
+        "distil",
+        "a small car network learns from the one after PPO, in states of its own",
+        (
+            Call(
+                "distil",
+                "distil",
+                {
+                    "teacher": "{ppo}/weights",
+                    "world": "{world}/weights",
+                    "data": "{record}",
+                    "out": OUT,
+                    "seed": "{seed}",
+                    "threads": "{threads}",
+                },
+            ),
+        ),
+        inputs=("record", "world", "ppo"),
+        outputs=("weights/**",),
+        exact=True,
+    ),
+    Stage(
+        "export",
+        "compile the small network for the car and compare every file with it",
+        (Call("export", "export", {"policy": "{distil}/weights", "data": "{record}", "out": OUT, "seed": "{seed}"}),),
+        inputs=("record", "distil"),
+        outputs=("bundle.zip",),
+    ),
     _score("score-imitated", "{imitate}/weights", "score the imitated car network in both worlds", "imitate"),
     _score("score-ppo", "{ppo}/weights", "score the car network after PPO in both worlds", "ppo"),
+    _score("score-car", "{export}/bundle.zip", "score the exported file itself in both worlds", "export"),
 )
 
 
