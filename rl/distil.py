@@ -20,6 +20,7 @@ from ..envs.build import build_loop
 from ..errors import CheckpointError, ConfigError, nearest
 from ..policies import load_policy
 from ..policies.car import SIZES, CarNet, CarPolicy
+from ..policies.vla.model import is_vla
 from ..scene import DT
 from ..training_state import load_state, read_meta, save_state
 from ..world import Policy, World
@@ -30,6 +31,7 @@ from .imitation import Examples, gather, mirror_examples
 
 STATE_KIND, STATE_VERSION = "distillation", 1
 JUDGE = "default"  # the reward design whose terminations end an episode
+VLA = "vla-"  # before the size of a student that is a VLA
 WARM_UP, LAST_RATE = 100, 0.05  # steps to the highest learning rate; the share of it that is left at the end
 FREE = ("out", "minutes", "threads", "resume", "rounds")  # keys that a run may go on with other values of
 
@@ -39,7 +41,7 @@ class DistilConfig:
     """Everything a run of distillation depends on."""
 
     teacher: str = "expert"
-    student: str = "small"  # a size, or the folder of a car network to go on from
+    student: str = "small"  # a size, vla- and a VLA's size, or a folder to go on from
     out: str = "runs/distil"
     world: str = "learned"
     data: str | list[str] = "runs/logs"  # folder of shards, or several; "none" for none
@@ -69,9 +71,10 @@ class DistilConfig:
 
 
 def distil(config: DistilConfig, world: World | None = None) -> Path:
-    """Train a car network on a teacher's actions in the states that it visits; returns the folder of its weights.
+    """Train a student on a teacher's answers in the states that it visits; returns the folder of its weights.
 
-    Rounds of DAgger (Ross, Gordon and Bagnell 2011): drive, label, add to all that was seen before, fit.
+    Rounds of DAgger (Ross, Gordon and Bagnell 2011): drive, label, add to all that was seen before, fit. The student is a car
+    network, or a VLA (`distil_vla`).
 
     Args:
         config: the run.
@@ -84,6 +87,10 @@ def distil(config: DistilConfig, world: World | None = None) -> Path:
     """
     _check(config)
     torch.set_num_threads(config.threads)
+    if config.student.startswith(VLA) or is_vla(config.student):
+        from .distil_vla import distil_vla
+
+        return distil_vla(config, world)
     return Distillation(config, load_policy(config.teacher), make_student(config.student, config.seed), world).run()
 
 
