@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,6 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
 
     disable_progress_bar()
     out = Path(config.out)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "tensorboard"))
     arguments = SFTConfig(
         output_dir=str(out / "checkpoints"),
         max_steps=config.steps,
@@ -174,17 +174,33 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
         disable_tqdm=False,
     )
     model.decoder.train()
-    trainer = SFTTrainer(
-        model=model.decoder,
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=model.tokenizer,
-        callbacks=[_clock(config.minutes, config.save_minutes)],
-    )
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if config.resume and checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    with _scalars_in(out / "tensorboard"):
+        trainer = SFTTrainer(
+            model=model.decoder,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=model.tokenizer,
+            callbacks=[_clock(config.minutes, config.save_minutes)],
+        )
+        trainer.train(resume_from_checkpoint=last)
     model.decoder.eval()
+
+
+@contextmanager
+def _scalars_in(folder: Path) -> Iterator[None]:
+    """Let the trainer write its TensorBoard scalars to `folder`; transformers reads the environment when a trainer is made."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _clock(minutes: float, save_minutes: float) -> Any:
