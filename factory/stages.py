@@ -106,6 +106,34 @@ LINE: tuple[Stage, ...] = (
         outputs=("weights/**",),
     ),
     Stage(
+        "tokenizer",
+        "learn the tokens in which the VLA reads the camera",
+        (Call("train-tokenizer", "train-tokenizer", {"data": "{record}", "out": OUT, "seed": "{seed}", "threads": "{threads}"}),),
+        inputs=("record",),
+        outputs=("weights/**",),
+        exact=True,
+    ),
+    Stage(
+        "imitate-vla",
+        "the VLA learns the expert's thoughts and actions",
+        (
+            Call(
+                "train-policy",
+                "train-policy",
+                {
+                    "policy": "vla",
+                    "vla.tokenizer": "{tokenizer}/weights",
+                    "data": "{record}",
+                    "out": OUT,
+                    "seed": "{seed}",
+                    "threads": "{threads}",
+                },
+            ),
+        ),
+        inputs=("record", "tokenizer"),
+        outputs=("weights/**",),
+    ),
+    Stage(
         "distil",
         "a small car network learns from the one after PPO, in states of its own",
         (
@@ -135,6 +163,7 @@ LINE: tuple[Stage, ...] = (
     ),
     _score("score-imitated", "{imitate}/weights", "score the imitated car network in both worlds", "imitate"),
     _score("score-ppo", "{ppo}/weights", "score the car network after PPO in both worlds", "ppo"),
+    _score("score-vla", "{imitate-vla}/weights", "score the imitated VLA in both worlds", "imitate-vla"),
     _score("score-car", "{export}/bundle.zip", "score the exported file itself in both worlds", "export"),
 )
 

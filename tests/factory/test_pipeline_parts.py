@@ -11,14 +11,17 @@ import pytest
 from PIL import Image
 from xpeng_world.configs.compose import compose
 from xpeng_world.errors import ConfigError, DataError
+from xpeng_world.evaluation.suites import load_suite
 from xpeng_world.evaluation.video import write_video
 from xpeng_world.factory import code_version as versions
 from xpeng_world.factory.kill_rerun import kill_after, killed, measure_kills
 from xpeng_world.factory.markers import digest_outputs
 from xpeng_world.factory.presets import check_orders, load_preset, orders, preset_names
 from xpeng_world.factory.progress import clock
+from xpeng_world.factory.record import EPISODES_PER_SEED
 from xpeng_world.factory.stages import LINE, Call, Stage, check_line
 from xpeng_world.factory.summary import film
+from xpeng_world.scenario import draw_scenario
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -26,6 +29,21 @@ def test_shipped_presets_name_what_exists_and_fit_the_commands(name) -> None:
     values = load_preset(name, LINE)
     assert set(values) == {stage.name for stage in LINE}
     check_orders([order for stage in LINE for order in orders(stage, values, 0, 1)])
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_what_is_scored_in_the_learned_world_has_been_recorded(name) -> None:
+    values = load_preset(name, LINE)
+    recorded = set()
+    for order in orders(LINE[0], values, 0, 1):
+        wanted = {**(order.values["scenario"] or {}), "split": order.values["split"]}
+        for number in range(order.values["episodes"]):
+            drawn = draw_scenario(order.values["seed"] * EPISODES_PER_SEED + number, wanted)
+            recorded.add((drawn.split, drawn.family, drawn.density))
+    for stage in LINE:
+        for order in orders(stage, values, 0, 1) if stage.scores else ():
+            for episode in load_suite(order.values["suite"]).first(order.values["episodes"]).episodes:
+                assert tuple(episode.scenario[key] for key in ("split", "family", "density")) in recorded
 
 
 def test_words_say_the_same_to_the_command_line() -> None:
