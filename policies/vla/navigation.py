@@ -9,7 +9,7 @@ from ...world import ROUTE_AHEAD_SPACING
 from .bins import LATERAL_AT, STANDARD
 
 LOOK_AHEAD_S = 0.45
-LOOK_AHEAD = (3.2, 16.0)  # m, least and most
+LOOK_AHEAD = (ROUTE_AHEAD_SPACING, 16.0)  # m, least and most; nearer points of the route are not observed
 LATERAL_ACCELERATION = 2.2  # m/s2 in bends
 BEND_BRAKING = 1.4  # m/s2 ahead of them
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from xpeng_world.data import ShardWriter
+from xpeng_world.data.shards import load_clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.policies import load_policy
 from xpeng_world.policies.vla import VlaModel
@@ -95,7 +96,10 @@ def test_moments_are_made_once_and_again_when_the_tokenizer_changes(moments, log
     monkeypatch.undo()
     torch.manual_seed(5)
     other = VlaModel.create("tiny", FrameTokenizer(levels=[5, 4, 3], widths=[16, 16, 16], blocks=1))
-    assert not torch.equal(moments_of_logs(str(logs), "train", other, kept).prompt, first.prompt)
+    read = []
+    monkeypatch.setattr("xpeng_world.rl.vla_moments.load_clip", lambda address: read.append(address) or load_clip(address))
+    moments_of_logs(str(logs), "train", other, kept)
+    assert len(read) == 3
     with pytest.raises(DataError, match="nowhere"):
         moments_of_logs(str(tmp_path / "nowhere"), "train", model, kept)
 
@@ -103,12 +107,19 @@ def test_moments_are_made_once_and_again_when_the_tokenizer_changes(moments, log
 @pytest.mark.filterwarnings("ignore")
 def test_training_comes_near_the_expert_and_its_folder_drives(moments, logs, tokenizer, fake, tmp_path):
     model, found = moments
-    before = action_errors(model, found, 2)
+    samples = [sequence(model.vocabulary, found, [row, row + 1], False) for row in range(0, 10, 2)]
+    ids, labels = (torch.tensor([sample[name] for sample in samples]) for name in ("input_ids", "labels"))
+
+    def loss(decoder) -> float:
+        with torch.no_grad():
+            return float(decoder(input_ids=ids, labels=labels).loss)
+
     settings = config(logs, tokenizer, tmp_path / "run", steps=60, learning_rate=5e-3, batch_size=16)
-    folder = train_imitation(settings)
-    trained = load_policy(folder)
-    after = action_errors(trained.model, found, 2)
-    assert after["steering_error"] < 0.6 * before["steering_error"]
+    trained = load_policy(train_imitation(settings))
+    assert loss(trained.model.decoder) < 0.6 * loss(model.decoder)
+    errors = action_errors(trained.model, found, 2)
+    assert errors["steering_error"] < action_errors(model, found, 2)["steering_error"]
+    assert errors.keys() == {"steering_error", "acceleration_error", "acceleration_error_swapped"}
     assert trained.model.facts["trained_by"] == "imitation"
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
 

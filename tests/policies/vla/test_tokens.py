@@ -1,8 +1,10 @@
 import json
+import math
 
 import pytest
 import torch
 from xpeng_world.errors import CheckpointError, DataError
+from xpeng_world.geometry import rotate
 from xpeng_world.policies.vla import Vocabulary, parse_action
 from xpeng_world.policies.vla.bins import ACCELERATE, EGO, LATERAL_AT, NAVIGATION, QUANTITIES, STEER
 from xpeng_world.policies.vla.navigation import bend_speed, lateral, remaining, turn
@@ -110,10 +112,13 @@ def test_actions_survive_their_tokens():
 def test_the_route_turns_the_wheel_as_the_bicycle_model_says():
     car = PROFILES["sedan"]
     for radius, speed in ((12.0, 4.0), (40.0, 8.0)):
-        full = min(car["max_steering"], float(torch.atan(torch.tensor(car["wheelbase"] * car["max_lateral_acceleration"] / speed**2))))
-        assert float(turn(torch.tensor([speed]), arc(radius))) * full == pytest.approx(car["wheelbase"] / radius, rel=0.25)
-        mirrored = arc(radius) * torch.tensor([1.0, -1.0])
-        assert torch.equal(turn(torch.tensor([speed]), mirrored), -turn(torch.tensor([speed]), arc(radius)))
+        # on a circle the centre of the box moves at an angle to its heading, whose sine is rear axle by radius
+        route = rotate(arc(radius), torch.tensor(math.asin(car["rear_axle"] / radius)))
+        axle_radius = math.sqrt(radius**2 - car["rear_axle"] ** 2)
+        full = min(car["max_steering"], math.atan(car["wheelbase"] * car["max_lateral_acceleration"] / speed**2))
+        found = turn(torch.tensor([speed]), route)
+        assert float(found) * full == pytest.approx(math.atan(car["wheelbase"] / axle_radius), rel=0.02)
+        assert torch.allclose(turn(torch.tensor([speed]), route * torch.tensor([1.0, -1.0])), -found)
     straight = arc(1e6)
     assert float(bend_speed(straight)) == 60.0
     assert float(bend_speed(arc(20.0))) < float(bend_speed(arc(40.0))) < 15.0
