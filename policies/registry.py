@@ -11,11 +11,13 @@ from ..scenario import nearest
 from ..world import Policy
 from .drivers import Idle, NoisyExpert, Offroad, RandomDriver, Reckless, lazy
 from .expert import Expert
+from .tutor import Tutor
 
 VLA_PAGE = "vla.json"  # the page that a VLA's folder is known by
 
 POLICIES: dict[str, Callable[[], Any]] = {
     "expert": Expert,
+    "tutor": Tutor,
     "noisy_expert": NoisyExpert,
     "random": RandomDriver,
     "reckless": Reckless,

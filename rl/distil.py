@@ -40,7 +40,7 @@ FREE = ("out", "minutes", "threads", "resume", "rounds")  # keys that a run may 
 class DistilConfig:
     """Everything a run of distillation depends on."""
 
-    teacher: str = "expert"
+    teacher: str = "tutor"
     student: str = "small"  # a size, vla- and a VLA's size, or a folder to go on from
     out: str = "runs/distil"
     world: str = "learned"

@@ -1,4 +1,4 @@
-"""Imitation: the car network learns what the privileged expert would have done in every recorded scene."""
+"""Imitation: the car network learns what the privileged expert wants to do in every recorded scene."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..data.split import check_trainable
 from ..errors import CheckpointError, ConfigError, DataError
 from ..policies.car import CarNet
 from ..policies.expert import Expert
+from ..policies.tutor import Tutor
 from ..scenario import nearest
 from ..scene import Scene
 from ..training_state import load_state, read_meta, save_state
@@ -44,7 +45,7 @@ class Examples:
 
 @torch.no_grad()
 def label(clip: Clip, expert: Expert | None = None) -> Examples:
-    """Observations of a clip with the expert's action in each scene, whoever drove it.
+    """Observations of a clip with the action that the expert wants in each scene (`Tutor` unless told), whoever drove it.
 
     Raises:
         DataError: a clip without a scene, of which the expert knows nothing.
@@ -52,7 +53,7 @@ def label(clip: Clip, expert: Expert | None = None) -> Examples:
     track = clip.track
     if track is None:
         raise DataError("a clip without a scene cannot be labelled by the expert; imitate clips of the reference world")
-    expert = expert or Expert()
+    expert = expert or Tutor()
     steps = track.steps
     repeat = lambda value: value.map(lambda t: t.expand(steps, *t.shape[1:]))
     scene = Scene(

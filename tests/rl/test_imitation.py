@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from xpeng_world.data.clip import Clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
-from xpeng_world.policies import Expert, load_policy
+from xpeng_world.policies import load_policy
 from xpeng_world.rl.imitation import Imitation, ImitationConfig, gather, label, mirror_examples, train_imitation
 from xpeng_world.scene import Track
 from xpeng_world.world import observe
@@ -13,7 +13,7 @@ from xpeng_world.world import observe
 
 def drive(fake, seed: int, steps: int = 24, swerve: float = 0.0) -> Clip:
     """A clip of the expert with a swerve added to its steering."""
-    world, expert = fake.FakeWorld(), Expert()
+    world, expert = fake.FakeWorld(), Tutor()
     state = world.reset([seed])
     scenes, frames, actions = [], [], []
     for t in range(steps):
@@ -36,7 +36,7 @@ def examples(fake):
 def test_labels_are_the_experts_actions_whoever_drove(fake) -> None:
     clip = drive(fake, 3, swerve=0.4)
     found = label(clip)
-    expert = Expert()
+    expert = Tutor()
     for t in (0, 7, 23):
         wanted, _ = expert.act(None, None, clip.track.scene(t))
         assert torch.allclose(found.action[t], wanted[0], atol=1e-5)
