@@ -13,7 +13,7 @@ from xpeng_world.world import observe
 
 def drive(fake, seed: int, steps: int = 24, swerve: float = 0.0) -> Clip:
     """A clip of the expert with a swerve added to its steering."""
-    world, expert = fake.FakeWorld(), Tutor()
+    world, expert = fake.FakeWorld(), Expert()
     state = world.reset([seed])
     scenes, frames, actions = [], [], []
     for t in range(steps):
@@ -33,12 +33,12 @@ def examples(fake):
     return gather(label(drive(fake, seed, swerve=0.3)) for seed in range(4))
 
 
-def test_labels_are_the_experts_actions_whoever_drove(fake) -> None:
+def test_labels_are_the_tutors_actions_whoever_drove(fake) -> None:
     clip = drive(fake, 3, swerve=0.4)
     found = label(clip)
-    expert = Tutor()
+    tutor = Tutor()
     for t in (0, 7, 23):
-        wanted, _ = expert.act(None, None, clip.track.scene(t))
+        wanted, _ = tutor.act(None, None, clip.track.scene(t))
         assert torch.allclose(found.action[t], wanted[0], atol=1e-5)
     assert (found.action[:-1] - clip.actions[:-1]).abs().max() > 0.1
     assert torch.equal(found.camera, clip.frames)
