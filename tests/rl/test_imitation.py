@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 from xpeng_world.data.clip import Clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
-from xpeng_world.policies import load_policy
+from xpeng_world.policies import Expert, load_policy
+from xpeng_world.policies.tutor import Tutor
 from xpeng_world.rl.imitation import Imitation, ImitationConfig, gather, label, mirror_examples, train_imitation
 from xpeng_world.scene import Track
 from xpeng_world.world import observe
