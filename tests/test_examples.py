@@ -41,3 +41,18 @@ def test_train_ppo_imitates_and_improves(tmp_path) -> None:
         shards.add(example("../tests/world_model/test_video").painted_clip(40))
     example("train_ppo").main(str(tmp_path / "logs"), str(tmp_path / "out"), "0.05", "1024")
     assert (tmp_path / "out" / "ppo" / "weights" / "model.safetensors").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_train_grpo_improves_a_vla_and_drives_both(tmp_path) -> None:
+    import torch
+    from xpeng_world.policies.vla import VlaModel
+    from xpeng_world.world_model.video.tokenizer import FrameTokenizer
+
+    torch.manual_seed(0)
+    frames = FrameTokenizer(levels=[5, 4, 3], widths=[16, 16, 16], blocks=1)
+    VlaModel.create("tiny", frames).save(tmp_path / "start")
+    small = {"starts": 1, "group": 2, "parts": 1, "batch_size": 2, "updates": 1, "episode_steps": 4, "threads": 1}
+    improved, rewards = example("train_grpo").main(str(tmp_path / "start"), str(tmp_path / "out"), "1", **small)
+    assert VlaModel.load(improved).facts["trained_by"] == "grpo"
+    assert list(rewards) == ["start", "after GRPO"]

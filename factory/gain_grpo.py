@@ -1,0 +1,140 @@
+"""What GRPO gains a VLA in the learned world and in the reference: runs with several seeds from one imitated start."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configs.compose import check_values, compose
+from ..errors import ConfigError, DataError, nearest
+from ..evaluation.bootstrap import Estimate, bootstrap
+from ..evaluation.evidence import evidence, write_evidence, write_text
+from ..evaluation.runner import run_suite
+from ..evaluation.suites import load_suite
+from ..rl.distil_measure import digest
+from ..rl.grpo import GrpoConfig, train_grpo
+from .gain import crossed_bootstrap
+
+JUDGES = ("learned", "reference")
+OWN = ("init", "out", "world", "seed", "rounds", "threads", "resume", "minutes")  # keys of grpo that this command sets
+
+
+def measure_grpo(
+    init: str,
+    out: str,
+    seeds: list[int],
+    rounds: int,
+    settings: Mapping[str, Any],
+    world: str,
+    suite: str,
+    judges: list[str],
+    episodes: int | None,
+    workers: int,
+    processes: int,
+) -> Path:
+    """Train GRPO with every seed, score start and results by every judge, and write the gains in points of closed-loop EPDMS.
+
+    Figures for each judge: `grpo_gain_JUDGE` with an interval over seeds and episodes drawn again together, `grpo_gain_JUDGE_seedN`,
+    and both scores, on the episodes that all have a score of. Every VLA drives as `eval` drives it: the median of its actions.
+
+    Args:
+        init: folder of the imitated VLA.
+        out: folder for the runs and metrics.json; finished parts are not repeated.
+        seeds: of GRPO, one run each.
+        rounds: of a run.
+        settings: other keys of the command `grpo`, for every run.
+        world: what GRPO drives in, and what the judge "learned" is.
+        suite: what is scored.
+        judges: of JUDGES.
+        episodes: only the first so many of the suite.
+        workers: processes that drive in the reference world.
+        processes: runs trained at a time, one thread each.
+
+    Raises:
+        ConfigError: no seed or judge, a judge or key that does not exist, or less than one process.
+        CheckpointError: a start that cannot be used.
+        DataError: no episode that all have a score of.
+    """
+    began, folder = time.perf_counter(), Path(out)
+    if not seeds or not judges or processes < 1 or workers < 1:
+        raise ConfigError(f"seeds={seeds}, judges={judges}, processes={processes} and workers={workers}: give at least one of each")
+    for judge in judges:
+        if judge not in JUDGES:
+            raise ConfigError(f"unknown judge '{judge}'; {nearest(judge, JUDGES)}")
+    chosen = load_suite(suite).first(episodes)
+    configs = [_config(settings, init=init, out=str(folder / f"seed{s}"), world=world, seed=s, rounds=rounds) for s in seeds]
+    folder.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(configs))) as pool:
+        trained = [str(path) for path in pool.map(_train, [asdict(config) for config in configs], chunksize=1)]
+    metrics: dict[str, Estimate | float] = {}
+    for judge in judges:
+        where = "reference" if judge == "reference" else world
+        score = lambda name, policy, where=where, judge=judge: scores(
+            folder / f"{name}-{judge}.json", {"policy": policy, "world": where, "suite": suite, "episodes": episodes}, chosen, workers
+        )
+        start, runs = score("start", init), [score(f"seed{s}", path) for s, path in zip(seeds, trained, strict=True)]
+        metrics |= gains(judge, start, runs, seeds)
+    others = "" if not settings else f" settings={{{','.join(f'{key}:{value}' for key, value in settings.items())}}}"
+    command = f"xpeng-world measure-grpo init={init} seeds=[{','.join(map(str, seeds))}] rounds={rounds}{others} world={world}"
+    command += f" suite={suite} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
+    path = write_evidence(folder / "metrics.json", evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds))
+    for key, figure in metrics.items():
+        if isinstance(figure, Estimate):
+            interval = "" if figure.low is None else f"  [{figure.low:.2f}, {figure.high:.2f}]"
+            print(f"{key:30s} {figure.value:7.2f}{interval}")
+    return path
+
+
+def gains(judge: str, start: Mapping[int, float], runs: Sequence[Mapping[int, float]], seeds: Sequence[int]) -> dict[str, Estimate]:
+    """Figures of one judge from the points by episode of the start and of each seed's run.
+
+    Raises:
+        DataError: no episode that all have points of.
+    """
+    common = sorted(set(start).intersection(*runs))
+    if not common:
+        raise DataError(f"no episode that start and results all have a score of in the world '{judge}'; nothing to compare")
+    table = np.asarray([[run[i] - start[i] for i in common] for run in runs])
+    return {
+        f"grpo_gain_{judge}": crossed_bootstrap(table),
+        f"grpo_start_score_{judge}": bootstrap([start[i] for i in common]),
+        f"grpo_score_{judge}": bootstrap(np.asarray([[run[i] for run in runs] for i in common])),
+        **{f"grpo_gain_{judge}_seed{seed}": bootstrap(row) for seed, row in zip(seeds, table, strict=True)},
+    }
+
+
+def scores(kept: Path, what: dict[str, Any], suite: Any, workers: int) -> dict[int, float]:
+    """Points of every scored episode by its index; read from `kept` where the same weights were scored so before."""
+    of = {**what, "weights": digest(what["policy"]), "world_weights": digest(what["world"])}
+    if kept.is_file():
+        page = json.loads(kept.read_text(encoding="utf-8"))
+        if page.get("of") == of:
+            return {int(index): points for index, points in page["points"].items()}
+    found = run_suite(what["policy"], what["world"], suite, workers=workers)
+    points = {row.episode.index: row.scores["epdms"] for row in found.scored}
+    write_text(kept, json.dumps({"of": of, "points": points}, indent=1) + "\n")
+    return points
+
+
+def _config(settings: Mapping[str, Any], **own: Any) -> GrpoConfig:
+    for key in settings:
+        if key in OWN:
+            raise ConfigError(f"'{key}' is set by measure-grpo itself; leave it out of settings=")
+    values = {**compose("grpo", []), **own, "threads": 1}
+    for key, value in settings.items():
+        if key not in values:
+            raise ConfigError(f"unknown key '{key}' in settings=; {nearest(key, [name for name in values if name not in OWN])}")
+        values[key] = value
+    config: GrpoConfig = check_values("grpo", train_grpo, values)["config"]
+    return config
+
+
+def _train(fields: dict[str, Any]) -> Path:
+    return train_grpo(GrpoConfig(**fields))

@@ -1,0 +1,111 @@
+"""How a VLA writes while it is trained: every number drawn from the whole vocabulary, and actions that may be held for some frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..policies.vla.context import PENDING, Context, Reading
+from ..policies.vla.decoding import choose
+from ..policies.vla.model import Mode, VlaModel, Written
+from ..policies.vla.tokens import parse_action
+from ..world import Observation
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What B episodes read and wrote in one frame."""
+
+    tokens: Tensor  # [B, L] int64, the prompt and what was written; -1 for none
+    chosen: Tensor  # [B, L] bool, drawn by the model
+    logprobs: Tensor  # [B, L] float32 of the drawn tokens under the whole vocabulary at the temperature drawn with, else 0
+    action: Tensor  # [B, 2] in [-1, 1]
+    failed: Tensor  # [B] bool, an action was written that cannot be read
+
+
+@dataclass
+class Writer:
+    """Drives B episodes by sampling; one draw of the action every `hold` frames.
+
+    In fast mode `<fast> <act>` and `</act>` are forced as when driving, but the two numbers are drawn from the whole vocabulary:
+    TRL's loss knows no smaller one, and a draw among a number's own bins would have another probability than the loss gives
+    it. In the frames between two draws the action's tokens are written again, so that the model reads an unbroken run of frames;
+    they are not its choice.
+
+    Args:
+        model: the VLA; its weights may change between episodes.
+        generators: one for each episode, so that a row does not depend on its batch.
+        mode: "fast" or "slow"; slow ones think in every frame, so `hold` must be 1.
+        temperature: above 0.
+        hold: frames that an action is kept for.
+    """
+
+    model: VlaModel
+    generators: list[torch.Generator]
+    mode: Mode = "fast"
+    temperature: float = 1.0
+    hold: int = 1
+    context: Context = field(init=False)
+    frame: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        batch = len(self.generators)
+        self.context = self.model.begin(batch)
+        self._unread = torch.zeros(batch, 0, dtype=torch.int64)  # of held frames; the next draw reads them with its own
+        self._action = torch.zeros(batch, 2)
+
+    @torch.no_grad()
+    def write(self, observation: Observation) -> Moment:
+        """The next frame of all episodes."""
+        model, vocabulary = self.model, self.model.vocabulary
+        prompt = vocabulary.prompt(observation, model.frames.encode(observation.camera))
+        drawing = self.frame % self.hold == 0
+        self.frame += 1
+        if drawing:
+            written = self._draw(prompt)
+            self.context = written.context
+            parsed = parse_action(vocabulary, written.ids, prompt)
+            self._action, failed = parsed.action, parsed.failed
+            ids, chosen, logprobs = written.ids, written.chosen, written.logprobs
+            if self.mode == "slow":  # padding after the end was not written; the control token was forced
+                real = chosen.clone()
+                real[:, 0] = True
+                ids = torch.where(real, ids, -1)
+        else:
+            ids = vocabulary.completion(self._action)
+            chosen, logprobs = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
+            failed = torch.zeros(len(ids), dtype=torch.bool)
+            self._unread = torch.cat((self._unread, prompt, ids), 1)
+        none = torch.zeros(prompt.shape)
+        return Moment(
+            torch.cat((prompt, ids), 1), torch.cat((none.bool(), chosen), 1), torch.cat((none, logprobs), 1), self._action, failed
+        )
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these episodes only."""
+        index = torch.as_tensor(list(rows))
+        self.generators = [self.generators[row] for row in rows]
+        self.context, self._unread, self._action = self.context[index], self._unread[index], self._action[index]
+
+    def _draw(self, prompt: Tensor) -> Written:
+        if self.mode == "slow":
+            return self.model.generate(prompt, "slow", self.temperature, self.generators, self.context)
+        model, reading = self.model, Reading(self.context)
+        tag = lambda name: prompt.new_full((len(prompt), 1), model.vocabulary.ids[name])
+        opened = torch.cat((tag("<fast>"), tag("<act>")), 1)
+        numbers, logprobs = [], []
+        read = torch.cat((self.context.pending, self._unread, prompt, opened), 1)
+        for _ in range(2):
+            token, logprob = choose(model._read(reading, read), model.vocabulary, self.temperature, self.generators)
+            numbers.append(token)
+            logprobs.append(logprob)
+            read = token.unsqueeze(1)
+        self._unread = self._unread[:, :0]
+        ids = torch.cat((opened, torch.stack(numbers, 1), tag("</act>")), 1)
+        chosen = torch.zeros_like(ids, dtype=torch.bool)
+        chosen[:, 2:4] = True
+        drawn = torch.nn.functional.pad(torch.stack(logprobs, 1), (2, 1))
+        return Written(ids, drawn, chosen, reading.finish(ids[:, -PENDING:]))

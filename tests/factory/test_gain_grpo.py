@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from xpeng_world.cli import main
+from xpeng_world.errors import DataError
+from xpeng_world.evaluation import runner
+from xpeng_world.factory import gain_grpo
+from xpeng_world.factory.gain_grpo import gains, scores
+
+
+def test_gains_are_over_the_episodes_that_all_have() -> None:
+    start = {1: 50.0, 2: 60.0, 3: 10.0}
+    found = gains("learned", start, [{1: 52.0, 2: 64.0, 4: 0.0}, {1: 51.0, 2: 65.0}], [0, 7])
+    assert found["grpo_gain_learned"].value == pytest.approx(3.0)
+    assert found["grpo_start_score_learned"].value == pytest.approx(55.0)
+    assert found["grpo_score_learned"].value == pytest.approx(58.0)
+    assert found["grpo_gain_learned_seed0"].value == pytest.approx(3.0)
+    assert found["grpo_gain_learned_seed7"].value == pytest.approx(3.0)
+    with pytest.raises(DataError, match="nothing to compare"):
+        gains("learned", start, [{9: 1.0}], [0])
+
+
+def test_scores_are_kept_until_the_weights_change(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def run_suite(policy, world, suite, workers):
+        asked.append(policy)
+        row = lambda index, points: runner.Row(type("Episode", (), {"index": index})(), scores={"epdms": points})
+        return type("Found", (), {"scored": [row(4, 12.5), row(6, 80.0)]})()
+
+    monkeypatch.setattr(gain_grpo, "run_suite", run_suite)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model").write_text("a")
+    ask = lambda suite: scores(tmp_path / "kept.json", {"policy": str(weights), "world": "learned", "suite": suite}, None, 1)
+    assert ask("validation") == ask("validation") == {4: 12.5, 6: 80.0}
+    assert len(asked) == 1
+    (weights / "model").write_text("b")
+    ask("validation")
+    ask("standard")
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seeds=[]"], "at least one"),
+        (["judges=[dream]"], "unknown judge 'dream'"),
+        (["settings={grup:4}"], "did you mean 'group'"),
+        (["settings={seed:4}"], "set by measure-grpo itself"),
+        (["settings={hold:often}"], "wrong value for hold"),
+        (["suite=standart"], "did you mean 'standard'"),
+    ],
+)
+def test_bad_words_are_answered_before_any_work(tmp_path, capsys, words, message) -> None:
+    assert main(["measure-grpo", f"out={tmp_path / 'run'}", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from xpeng_world.envs.core import DrivingLoop
+from xpeng_world.errors import CheckpointError, ConfigError
+from xpeng_world.policies.vla.model import VlaModel
+from xpeng_world.policies.vla.policy import VlaPolicy
+from xpeng_world.policies.vla.tokens import PROMPT_LENGTH
+from xpeng_world.rewards import StepReward
+from xpeng_world.rl.grpo import Grpo, GrpoConfig, train_grpo
+from xpeng_world.rl.grpo_rollout import DrivenEpisode, Driving, draw_parts, drive_groups, sample_of
+from xpeng_world.world import observe
+from xpeng_world.world_model.video.tokenizer import FrameTokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CONTEXT = 40  # tokens a layer sees: less than a moment, so that parts of an episode begin in the middle of what is forgotten
+STEPS = 6
+
+
+class Forward:
+    """Pays for acceleration; ends an episode below `least` m/s."""
+
+    def __init__(self, least: float = -1.0) -> None:
+        self.least = least
+
+    def step(self, track) -> StepReward:
+        gained = track.ego.acceleration[:, -1]
+        over = track.ego.speed[:, -1] < self.least
+        return StepReward(gained, over, {"gain": gained}, {"too_slow": over})
+
+
+@pytest.fixture(scope="session")
+def start(fake, tmp_path_factory):
+    """The folder of a tiny VLA that writes the format, with wide distributions of its numbers."""
+    torch.manual_seed(0)
+    model = VlaModel.create("tiny", FrameTokenizer(levels=[5, 4, 3], widths=[16, 16, 16], blocks=1), seed=0, context_tokens=CONTEXT)
+    vocabulary, decoder = model.vocabulary, model.decoder.train()
+    seen = observe(fake.FakeWorld().reset(range(8)))
+    prompt = vocabulary.prompt(seen, model.frames.encode(seen.camera))
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    draws = torch.Generator().manual_seed(1)
+    for _ in range(60):
+        action = torch.rand(8, 2, 2, generator=draws) * torch.tensor([0.1, 0.8]) - torch.tensor([0.05, 0.4])
+        moments = [torch.cat((prompt, vocabulary.completion(action[:, k])), 1) for k in range(2)]
+        ids = torch.cat((torch.full((8, 1), vocabulary.ids["<bos>"]), *moments), 1)
+        labels = torch.full_like(ids, -100)
+        for k in range(2):
+            wrote = slice(1 + k * moments[0].shape[1] + PROMPT_LENGTH + 2, 1 + k * moments[0].shape[1] + PROMPT_LENGTH + 4)
+            labels[:, wrote] = ids[:, wrote]
+        loss = decoder(input_ids=ids, labels=labels).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    folder = tmp_path_factory.mktemp("grpo") / "start"
+    return VlaModel(decoder.eval(), vocabulary, model.frames, "tiny").save(folder)
+
+
+def loop(fake, design=None) -> DrivingLoop:
+    return DrivingLoop(fake.FakeWorld(), design or Forward(), STEPS)
+
+
+def config(start, out, **changes) -> GrpoConfig:
+    base = {"init": str(start), "out": str(out), "threads": 1, "starts": 2, "group": 4, "episode_steps": STEPS, "hold": 1}
+    base |= {"rounds": 2, "parts": 1, "part": 3, "batch_size": 4, "updates": 1, "half": False, "learning_rate": 1e-3}
+    return GrpoConfig(**{**base, **changes})
+
+
+@torch.no_grad()
+def logprobs_of(model, sample, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model's own log-probabilities of a sample's drawn tokens in one pass, and those noted when they were drawn."""
+    ids = torch.tensor([sample.prompt + sample.completion])
+    each = torch.log_softmax(model.decoder(input_ids=ids).logits[0, :-1] / temperature, -1).gather(1, ids[0, 1:, None])[:, 0]
+    mask = torch.tensor(sample.mask).bool()
+    return each[len(sample.prompt) - 1 :][mask], torch.tensor(sample.logprobs)[mask]
+
+
+@pytest.mark.parametrize(("mode", "hold", "temperature"), [("fast", 1, 1.0), ("fast", 3, 0.7), ("slow", 1, 1.0)])
+def test_the_trainer_sees_what_the_driver_saw(fake, start, mode, hold, temperature) -> None:
+    model = VlaModel.load(start)
+    driving = Driving(STEPS, hold, mode, temperature)
+    episode = drive_groups(loop(fake), model, driving, [3, 4], 2, [0])[1]
+    begin = episode.decisions - 1
+    for part in ((0, 2), (begin, begin + 1)):
+        sample = sample_of(model, episode, *part, hold)
+        now, then = logprobs_of(model, sample, temperature)
+        assert len(now) == sum(sample.mask) > 0
+        assert torch.allclose(now, then, atol=1e-4)
+    if mode == "fast":
+        shorter = sample_of(model, episode, begin, begin + 1, hold)
+        shorter = type(shorter)(shorter.prompt[-CONTEXT // 2 :], shorter.completion, shorter.logprobs, shorter.mask)
+        now, then = logprobs_of(model, shorter, temperature)
+        assert not torch.allclose(now, then, atol=1e-4)
+
+
+def test_only_drawn_numbers_are_learned(fake, start) -> None:
+    model = VlaModel.load(start)
+    ids = model.vocabulary.ids
+    for episode in drive_groups(loop(fake), model, Driving(STEPS, 2), [3], 2, [0]):
+        sample = sample_of(model, episode, 0, 3, 2)
+        assert sample.completion[-1] == ids["<eos>"]
+        mask = torch.tensor(sample.mask).bool()
+        drawn = [k for k, counts in enumerate(sample.mask) if counts]
+        moment = PROMPT_LENGTH + 5
+        assert drawn == [0, 1, 2 * moment, 2 * moment + 1, 4 * moment, 4 * moment + 1]
+        assert sample.prompt[-2:] == [ids["<fast>"], ids["<act>"]]
+        assert (torch.tensor(sample.logprobs)[mask] < 0).all()
+        assert not torch.tensor(sample.logprobs)[~mask].any()
+        pedals = [float(action[1]) for action in episode.actions]
+        assert pedals[0::2] == pedals[1::2]
+        assert len(set(pedals)) > 1
+
+
+def test_a_group_shares_its_start_and_differs_by_its_draws(fake, start) -> None:
+    model = VlaModel.load(start)
+    driven = drive_groups(loop(fake), model, Driving(STEPS), [3, 4], 3, [0])
+    assert [episode.seed for episode in driven] == [3, 3, 3, 4, 4, 4]
+    first = [tuple(episode.tokens[0][:PROMPT_LENGTH].tolist()) for episode in driven]
+    assert len(set(first[:3])) == len(set(first[3:])) == 1
+    assert len({tuple(episode.rewards) for episode in driven[:3]}) == 3
+    alone = drive_groups(loop(fake), model, Driving(STEPS), [4], 2, [0])[1]
+    assert torch.equal(torch.stack(alone.actions), torch.stack(driven[4].actions))
+
+
+def test_episodes_that_are_over_leave_and_the_others_are_the_same(fake, start) -> None:
+    model = VlaModel.load(start)
+    whole = drive_groups(loop(fake), model, Driving(STEPS), [3, 4], 4, [0])
+    speeds = [sum(episode.rewards) for episode in whole]
+    least = float(np.median([fake.FakeWorld().reset([3]).scene.ego.speed[0] + 0.1 * total for total in speeds]))
+    ending = drive_groups(loop(fake, Forward(least)), model, Driving(STEPS), [3, 4], 4, [0])
+    assert {episode.failed for episode in ending} == {True, False}
+    for a, b in zip(whole, ending, strict=True):
+        count = len(b.rewards)
+        assert b.rewards == pytest.approx(a.rewards[:count], abs=1e-4)
+        assert (b.ended, b.failed) == (("too_slow", True) if b.failed else ("time_limit", False))
+        assert count == STEPS or b.failed
+
+
+def test_arriving_costs_nothing_and_failing_earns_nothing() -> None:
+    arrived = DrivenEpisode(1, rewards=[1.0, 2.0], ended="route_end")
+    assert arrived.total(10) == pytest.approx(15.0)
+    assert DrivenEpisode(1, rewards=[1.0, -5.0], ended="off_road", failed=True).total(10) == pytest.approx(-4.0)
+
+
+def test_every_decision_is_as_likely_to_be_learned() -> None:
+    rng, seen = np.random.default_rng(0), np.zeros(7)
+    for begin, end in draw_parts(rng, 7, 9000, 3):
+        assert 0 <= begin < end <= 7
+        seen[begin:end] += 1
+    assert seen / 9000 == pytest.approx(np.full(7, 3 / 9), abs=0.03)
+
+
+def test_an_action_that_cannot_be_read_brakes_and_counts(fake, start) -> None:
+    model = VlaModel.load(start)
+    untrained = VlaModel.create("tiny", model.frames, seed=5)
+    (episode, _) = drive_groups(loop(fake), untrained, Driving(STEPS), [3], 2, [0])
+    assert episode.unparsable >= STEPS - 1
+    assert episode.formatted <= 1 / STEPS
+    assert float(episode.actions[0][1]) < 0
+    good = drive_groups(loop(fake), model, Driving(STEPS), [3], 4, [0])
+    assert sum(episode.unparsable for episode in good) <= STEPS
+
+
+def pedal(folder, fake) -> float:
+    """Mean pedal of a VLA as it drives."""
+    policy, state = VlaPolicy.load(folder), fake.FakeWorld().reset([101, 102, 103])
+    return float(policy.act(observe(state), policy.initial_memory([0, 1, 2]))[0][:, 1].mean())
+
+
+def test_learns_to_press_the_pedal_that_pays(fake, start, tmp_path) -> None:
+    settings = {"rounds": 8, "starts": 2, "group": 8, "batch_size": 16, "parts": 1, "part": STEPS, "learning_rate": 5e-3}
+    run = Grpo(config(start, tmp_path / "run", **settings), VlaModel.load(start), loop(fake))
+    folder = run.run()
+    assert pedal(folder, fake) > pedal(start, fake) + 0.1
+    assert np.mean([episode.formatted for episode in run.driven]) > 0.8
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+    assert VlaModel.load(folder).facts["rounds"] == 8
+
+
+def test_what_the_world_told_gives_no_gradient(fake, start, tmp_path, monkeypatch) -> None:
+    """Tokens that are masked change nothing, whatever they are."""
+    from xpeng_world.rl import grpo
+
+    def learned(name: str) -> dict[str, torch.Tensor]:
+        return load_file(train_grpo(config(start, tmp_path / name, rounds=1), loop(fake)) / "model.safetensors")
+
+    plain = learned("plain")
+    real = grpo.sample_of
+
+    def masked(*arguments):
+        sample = real(*arguments)
+        return type(sample)(sample.prompt, sample.completion, sample.logprobs, [0] * len(sample.mask))
+
+    monkeypatch.setattr(grpo, "sample_of", masked)
+    nothing, before = learned("nothing"), load_file(start / "model.safetensors")
+    assert all(torch.equal(nothing[key], before[key]) for key in before)
+    assert any(not torch.equal(plain[key], before[key]) for key in before)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(fake, start, tmp_path) -> None:
+    settings = {"updates": 2, "batch_size": 2, "group": 2, "save_minutes": 0.0}
+    whole = train_grpo(config(start, tmp_path / "whole", rounds=3, **settings), loop(fake))
+    train_grpo(config(start, tmp_path / "parts", rounds=1, **settings), loop(fake))
+    broken = tmp_path / "parts" / "checkpoints" / "checkpoint-999"
+    broken.mkdir()
+    (broken / "trainer_state.json").write_text('{"global_st')
+    parts = train_grpo(config(start, tmp_path / "parts", rounds=3, **settings), loop(fake))
+    a, b = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    shutil.rmtree(parts)
+    again = load_file(train_grpo(config(start, tmp_path / "parts", rounds=3, **settings), loop(fake)) / "model.safetensors")
+    assert all(torch.equal(a[key], again[key]) for key in a)
+    with pytest.raises(CheckpointError, match="begun with seed=0, not 3"):
+        train_grpo(config(start, tmp_path / "parts", rounds=3, seed=3, **settings), loop(fake))
+
+
+def test_time_ends_a_run_after_a_whole_round(fake, start, tmp_path) -> None:
+    folder = train_grpo(config(start, tmp_path / "run", rounds=50, minutes=1e-6, kl=0.05), loop(fake))
+    assert VlaModel.load(folder).facts["rounds"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"group": 1}, "at least 2"),
+        ({"batch_size": 3}, "must divide starts \\* group \\* parts = 8"),
+        ({"mode": "slow", "hold": 2}, "set hold=1"),
+        ({"mode": "fasst"}, "did you mean 'fast'"),
+        ({"scale": "grup"}, "did you mean 'group'"),
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
+        ({"world": "reference"}, "cannot; choose learned"),
+        ({"density": "thick"}, "unknown density 'thick'"),
+        ({"init": "nowhere"}, "no usable VLA in 'nowhere'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(fake, start, tmp_path, changes, message) -> None:
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        train_grpo(config(start, tmp_path, **changes), loop(fake))
