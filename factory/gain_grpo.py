@@ -31,7 +31,7 @@ def measure_grpo(
     out: str,
     seeds: list[int],
     rounds: int,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Any] | None,
     world: str,
     suite: str,
     judges: list[str],
@@ -49,7 +49,7 @@ def measure_grpo(
         out: folder for the runs and metrics.json; finished parts are not repeated.
         seeds: of GRPO, one run each.
         rounds: of a run.
-        settings: other keys of the command `grpo`, for every run.
+        settings: other keys of the command `grpo`, for every run; None for none.
         world: what GRPO drives in, and what the judge "learned" is.
         suite: what is scored.
         judges: of JUDGES.
@@ -68,7 +68,7 @@ def measure_grpo(
     for judge in judges:
         if judge not in JUDGES:
             raise ConfigError(f"unknown judge '{judge}'; {nearest(judge, JUDGES)}")
-    chosen = load_suite(suite).first(episodes)
+    chosen, settings = load_suite(suite).first(episodes), settings or {}
     configs = [_config(settings, init=init, out=str(folder / f"seed{s}"), world=world, seed=s, rounds=rounds) for s in seeds]
     folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(min(processes, len(configs))) as pool:
