@@ -120,7 +120,8 @@ def plan(config: FactoryConfig, line: Sequence[Stage], values: Values, chosen: S
     Raises:
         ConfigError: a stage that was not chosen, that a chosen one needs, and that is not up to date.
     """
-    out, steps, digests = Path(config.out), [], {}
+    out, steps = Path(config.out), []
+    digests: dict[str, str] = {}
     for stage in line:
         step = _step(config, stage, values, digests, out)
         if step.action == "keep":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.clip import Clip
@@ -24,9 +24,12 @@ from ..scenario import nearest
 from ..scene import Scene
 from ..training_state import load_state, read_meta, save_state
 from ..world import WorldState, observe
+from ..world_model.video.hints import HINTS, hint_loss, mirror_hints, scene_hints
+from ..world_model.video.precision import resolve_precision
+from .augment import augment
 
 POLICIES = ("car", "vla")
-STATE_KIND, STATE_VERSION = "imitation", 1
+STATE_KIND, STATE_VERSION = "imitation", 2
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,13 @@ def gather(parts: Iterable[Examples]) -> Examples:
     return Examples(*(torch.cat([getattr(p, name) for p in parts]) for name in ("camera", "ego", "route", "action")))
 
 
+def action_error(action: Tensor, wanted: Tensor) -> Tensor:
+    """Mean smooth L1 of steering and pedal [2]; the pedal's quadratic part is wider, so that doubt brakes a little, not never."""
+    difference = (action - wanted).abs()
+    beta = difference.new_tensor([0.1, 0.4])
+    return torch.where(difference < beta, 0.5 * difference.square() / beta, difference - 0.5 * beta).mean(0)
+
+
 def mirror_examples(camera: Tensor, ego: Tensor, route: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The mirror image of examples; camera [B, 3, H, W]."""
     return camera.flip(-1), ego * torch.tensor([1.0, 1, -1, -1, 1]), route * torch.tensor([1.0, -1]), action * torch.tensor([-1.0, 1])
@@ -112,7 +122,10 @@ class ImitationConfig:
     weight_decay: float = 0.01
     steering_weight: float = 4.0  # steering errors count this many times as much as pedal errors
     mirror: float = 0.3  # chance that a batch is mirrored
-    brightness: float = 0.15  # random change of brightness
+    augment: float = 1.0  # strength of the changes to the pictures, see `rl.augment`
+    dropout: float = 0.2  # of the features before the action, in training only
+    hint_weight: float = 1.0  # of the error in what the features must tell: the vehicle and the light ahead, and who is where
+    precision: str = "auto"  # of the convolutions: float32, bfloat16 or auto
     save_minutes: float = 3.0
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
     threads: int = 2
@@ -134,29 +147,35 @@ def train_imitation(config: ImitationConfig) -> Path:
     if config.policy == "vla":
         from .imitation_vla import train_vla
 
-        return train_vla(config)
+        return train_vla(config, config.vla)
     folders = [config.data] if isinstance(config.data, str) else config.data
     addresses = [address for folder in folders for address in list_clips(folder, "train")]
 
-    def labelled() -> Iterable[Examples]:
-        for address in tqdm(addresses, desc="labelling", unit="clip"):
-            clip = load_clip(address)
-            check_trainable(clip)
-            if clip.track is not None:
-                yield label(clip)
-
-    return Imitation(config, gather(labelled())).run()
+    parts: list[Examples] = []
+    hints: list[Tensor] = []
+    for address in tqdm(addresses, desc="labelling", unit="clip"):
+        clip = load_clip(address)
+        check_trainable(clip)
+        if clip.track is not None:
+            parts.append(label(clip))
+            hints.append(scene_hints(clip.track)[0])
+    return Imitation(config, gather(parts), torch.cat(hints) if hints else None).run()
 
 
 class Imitation:
     """One run; goes on from whatever state its folder holds. All draws come from (seed, step)."""
 
-    def __init__(self, config: ImitationConfig, examples: Examples) -> None:
-        self.config, self.examples = config, examples
+    def __init__(self, config: ImitationConfig, examples: Examples, hints: Tensor | None = None) -> None:
+        """`hints` [M, HINTS] of the examples, see `scene_hints`; without them the action alone is learnt."""
+        self.config, self.examples, self.hints = config, examples, hints
         self.out = Path(config.out)
         torch.manual_seed(config.seed)
         self.net = CarNet()
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.precision = resolve_precision(config.precision, "cpu")
+        self.hint_head = nn.Linear(self.net.config.features, HINTS)  # not part of the weights that are kept
+        parameters = [*self.net.parameters(), *self.hint_head.parameters()]
+        self.optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step = 0
 
     def run(self) -> Path:
@@ -191,18 +210,24 @@ class Imitation:
         rows = torch.from_numpy(rng.integers(len(self.examples), size=config.batch_size))
         camera = self.examples.camera[rows].permute(0, 3, 1, 2).float() / 255
         batch = (camera, self.examples.ego[rows], self.examples.route[rows], self.examples.action[rows])
+        hints = None if self.hints is None else self.hints[rows]
         if rng.random() < config.mirror:
             batch = mirror_examples(*batch)
+            hints = None if hints is None else mirror_hints(hints)
         camera, ego, route, wanted = batch
-        if config.brightness:
-            gain = 1 + config.brightness * torch.from_numpy(rng.uniform(-1, 1, (len(rows), 1, 1, 1))).float()
-            camera = (camera * gain).clamp(0, 1)
+        camera = augment(camera, config.augment, rng)
         self.net.train()
         for group in self.optimiser.param_groups:
             share = self.step / config.steps
             group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / 200) * max(0.01, 0.5 + 0.5 * math.cos(math.pi * share))
-        error = torch.nn.functional.smooth_l1_loss(self.net(camera, ego, route), wanted, beta=0.1, reduction="none").mean(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            features = self.net.features(camera.contiguous(memory_format=torch.channels_last), ego, route).float()
+        dropped = features * (torch.from_numpy(rng.random(features.shape)) >= config.dropout).float() / (1 - config.dropout)
+        error = action_error(self.net.action(dropped), wanted)
         loss = config.steering_weight * error[0] + error[1]
+        if hints is not None:
+            known = torch.ones(len(hints), dtype=torch.bool)
+            loss = loss + config.hint_weight * hint_loss(self.hint_head(features), hints, known)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -214,7 +239,10 @@ class Imitation:
         """Write the weights and the state to resume from."""
         self.net.save(self.out / "weights", {"trained_by": "imitation", "steps": self.step, "seed": self.config.seed})
         meta = {"format": STATE_KIND, "version": STATE_VERSION, "step": self.step, "config": asdict(self.config)}
-        save_state(self.out / "state", {"net": self.net}, self.optimiser, meta)
+        save_state(self.out / "state", self._parts(), self.optimiser, meta)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"net": self.net, "hint_head": self.hint_head}
 
     def _restore(self) -> None:
         folder = self.out / "state"
@@ -223,5 +251,5 @@ class Imitation:
             return
         if meta["config"]["seed"] != self.config.seed:
             raise CheckpointError(f"'{folder}' is a state of seed {meta['config']['seed']}; choose another out= or set resume=false")
-        load_state(folder, {"net": self.net}, self.optimiser)
+        load_state(folder, self._parts(), self.optimiser)
         self.step = meta["step"]

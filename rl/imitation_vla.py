@@ -23,7 +23,7 @@ from ..world_model.video.tokenizer import FrameTokenizer
 from .vla_moments import Moments, moments_of_logs
 
 if TYPE_CHECKING:
-    from .imitation import ImitationConfig
+    from .imitation import ImitationConfig, VlaSettings
 
 IGNORED = -100  # label of tokens that are not learned
 VALIDATION_RUNS = 200
@@ -74,7 +74,7 @@ def runs(clips: Iterable[int], length: int, seed: int) -> list[range]:
     return found
 
 
-def train_vla(config: ImitationConfig) -> Path:
+def train_vla(config: ImitationConfig, settings: VlaSettings) -> Path:
     """Train a VLA on recorded clips, half of the samples with thoughts; returns the folder of its weights.
 
     Stops after `minutes`, keeping a checkpoint, and goes on from it when called again.
@@ -84,7 +84,7 @@ def train_vla(config: ImitationConfig) -> Path:
         DataError: no clip to learn from.
         CheckpointError: a frame tokenizer, a VLA or a checkpoint that cannot be used.
     """
-    settings, out = config.vla, Path(config.out)
+    out = Path(config.out)
     if settings.run < 1 or config.batch_size % settings.run:
         raise ConfigError(f"batch_size={config.batch_size} must be a multiple of vla.run={settings.run}, the moments of a sample")
     model = _start(config)
