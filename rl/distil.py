@@ -25,6 +25,7 @@ from ..scene import DT
 from ..training_state import load_state, read_meta, save_state
 from ..world import Policy, World
 from ..world_model.video.precision import resolve_precision
+from .augment import augment
 from .distil_buffer import Reservoir
 from .distil_visit import Mixture, Visits, first_frames, label_clip, visit
 from .imitation import Examples, gather, mirror_examples
@@ -63,7 +64,7 @@ class DistilConfig:
     steering_weight: float = 4.0
     caution: float = 1.5  # too much pedal costs so many times as much as too little
     mirror: float = 0.3
-    brightness: float = 0.15
+    augment: float = 1.0  # strength of the changes to the pictures (car network)
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
     minutes: float = 0.0  # no round is begun that would end later; 0: no limit
     threads: int = 2
@@ -228,10 +229,10 @@ class Distillation:
         if rng.random() < config.mirror:
             batch = mirror_examples(*batch)
         camera, ego, route, wanted = batch
-        gain = 1 + config.brightness * torch.from_numpy(rng.uniform(-1, 1, (len(rows), 1, 1, 1))).float()
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * self._rate()
-        loss = distillation_loss(self.net((camera * gain).clamp(0, 1), ego, route), wanted, config.steering_weight, config.caution)
+        seen = augment(camera, config.augment, rng)
+        loss = distillation_loss(self.net(seen, ego, route), wanted, config.steering_weight, config.caution)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -287,7 +288,7 @@ def _check(config: DistilConfig) -> None:
     for name in ("rounds", "log_frames", "log_steps", "fit_steps"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be at least 0")
-    for name in ("teacher_share", "share_decay", "mirror", "brightness"):
+    for name in ("teacher_share", "share_decay", "mirror", "augment"):
         if not 0 <= getattr(config, name) <= 1:
             raise ConfigError(f"{name}={getattr(config, name)} must be between 0 and 1")
     for name in ("learning_rate", "steering_weight", "caution"):

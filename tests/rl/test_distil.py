@@ -174,7 +174,7 @@ def test_haste_costs_more_than_caution() -> None:
 
 
 def test_the_student_comes_nearer_its_teacher(fake, tmp_path) -> None:
-    config = settings(tmp_path, rounds=2, steps=15, fit_steps=100, batch_size=16, learning_rate=5e-3, brightness=0.0)
+    config = settings(tmp_path, rounds=2, steps=15, fit_steps=100, batch_size=16, learning_rate=5e-3, augment=0.0)
     run = Distillation(config, Expert(), net(), fake.FakeWorld())
     other = visit(run.loop, Expert(), CarPolicy(run.net), Mixture(0.5, 5), episodes=4, steps=20, seed=(99,)).examples
     error = lambda: (CarPolicy(run.net).act(other)[0] - other.action)[:, 1].abs().mean()
