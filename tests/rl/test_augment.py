@@ -14,7 +14,8 @@ def test_strength_nought_changes_nothing():
 def test_pictures_stay_pictures_and_follow_the_generator():
     changed = augment(pictures(), 1.0, np.random.default_rng(3))
     assert changed.shape == pictures().shape
-    assert float(changed.min()) >= 0 and float(changed.max()) <= 1
+    assert float(changed.min()) >= 0
+    assert float(changed.max()) <= 1
     assert torch.equal(changed, augment(pictures(), 1.0, np.random.default_rng(3)))
     assert not torch.allclose(changed, augment(pictures(), 1.0, np.random.default_rng(4)), atol=0.05)
 
