@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Callable
@@ -59,7 +61,8 @@ class Engine:
     def __init__(self) -> None:
         os.environ["SUMO_HOME"] = str(sumo_home())
         try:
-            import libsumo
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints a guess about pyarrow, whose library it does not share
+                import libsumo
         except ImportError as error:
             raise SimulatorError("libsumo is not installed; pip install 'xpeng-world[reference]' to use the reference world") from error
         if libsumo.isLoaded():
