@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import math
 import contextlib
+import functools
 import io
+import math
 import os
 import tempfile
 from collections.abc import Callable
