@@ -85,7 +85,7 @@ def test_without_a_lag_the_network_is_the_one_of_a_single_picture(tmp_path, fake
 
 
 def test_the_second_picture_matters_and_must_be_there(fake):
-    net, seen = lively(TWO), observe(fake.FakeWorld().reset([3]))
+    net, seen = lively(TWO), observe(fake.FlickeringWorld().reset([3]))
     assert net.features.camera[0].in_channels == 6
     camera = seen.camera.permute(0, 3, 1, 2).float() / 255
     earlier = camera.clone().requires_grad_()
@@ -102,7 +102,7 @@ def test_the_second_picture_matters_and_must_be_there(fake):
 
 
 def test_the_policy_shows_the_picture_of_lag_frames_ago(fake):
-    world, policy = fake.FakeWorld(), CarPolicy(lively(TWO))
+    world, policy = fake.FlickeringWorld(), CarPolicy(lively(TWO))
     state, memory, cameras = world.reset([2]), policy.initial_memory([2]), []
     for t in range(6):
         seen = observe(state)
@@ -114,7 +114,7 @@ def test_the_policy_shows_the_picture_of_lag_frames_ago(fake):
 
 
 def test_with_a_lag_episodes_are_the_same_alone_and_in_a_batch_and_branch(fake):
-    world, policy = fake.FakeWorld(), CarPolicy(lively(TWO))
+    world, policy = fake.FlickeringWorld(), CarPolicy(lively(TWO))
     together, state, memory = drives(policy, world, [1, 2], 6)
     for row, seed in enumerate([1, 2]):
         assert torch.allclose(together[:, row], drives(policy, world, [seed], 6)[0][:, 0], atol=1e-5)

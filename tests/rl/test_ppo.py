@@ -75,7 +75,7 @@ def test_a_finished_run_resumes_to_itself_and_a_longer_one_goes_on(fake, start, 
 
 
 def test_the_earlier_picture_stays_within_its_episode(fake) -> None:
-    env = EarlierPictures(Sb3VecEnv(2, world=fake.FakeWorld(), reward=Forward(), max_episode_steps=4), lag=2)
+    env = EarlierPictures(Sb3VecEnv(2, world=fake.FlickeringWorld(), reward=Forward(), max_episode_steps=4), lag=2)
     assert set(env.observation_space.spaces) == {"camera", "ego", "route", "earlier"}
     env.seed(5)
     first = env.reset()
@@ -116,7 +116,7 @@ def test_a_start_with_a_lag_is_improved_with_its_lag(fake, tmp_path) -> None:
     # the actor that explores is the network that drives
     actor = CarActorCritic(*spaces(fake), lambda _: 0.0, config=start.config)
     actor.load_net(start)
-    world = fake.FakeWorld()
+    world = fake.FlickeringWorld()
     states = [world.reset([1, 2])]
     states.append(world.step(states[0], torch.zeros(2, 2)))
     memory = CarPolicy(start).initial_memory([1, 2])
