@@ -99,7 +99,8 @@ def gather(parts: Iterable[Examples]) -> Examples:
     columns = [torch.cat([getattr(p, name) for p in parts]) for name in ("camera", "ego", "route", "action")]
     first = np.cumsum([0, *(len(p) for p in parts)]).tolist()
     earlier = [p.earlier + begin for p, begin in zip(parts, first, strict=False) if p.earlier is not None]
-    return Examples(*columns, earlier=torch.cat(earlier) if len(earlier) == len(parts) else None)
+    camera, ego, route, action = columns
+    return Examples(camera, ego, route, action, torch.cat(earlier) if len(earlier) == len(parts) else None)
 
 
 def action_error(action: Tensor, wanted: Tensor) -> Tensor:
