@@ -108,7 +108,7 @@ def test_the_earlier_picture_never_leaves_its_clip(fake) -> None:
 
 def test_two_pictures_teach_what_one_cannot_tell(tmp_path, monkeypatch) -> None:
     """The pedal depends on whether the present picture is brighter than the earlier one, whose own brightness tells nothing."""
-    monkeypatch.setitem(SIZES, "tiny2", CarNetConfig(widths=(4, 4, 4, 4), camera_features=8, state_features=8, features=8, lag=2))
+    monkeypatch.setitem(SIZES, "tiny2", CarNetConfig(widths=(8, 8, 8, 8), camera_features=16, state_features=8, features=16, lag=2))
     rng = torch.Generator().manual_seed(0)
     grey = torch.randint(80, 170, (64,), generator=rng)
     brighter = torch.rand(64, generator=rng) < 0.5
@@ -118,9 +118,9 @@ def test_two_pictures_teach_what_one_cannot_tell(tmp_path, monkeypatch) -> None:
     pedal = torch.cat((torch.zeros(64), torch.where(brighter, 0.8, -0.8)))
     action = torch.stack((torch.zeros(128), pedal), -1)
     examples = Examples(camera, torch.zeros(128, 5), torch.zeros(128, 20, 2), action, earlier)
-    settings = {"steps": 100, "batch_size": 16, "learning_rate": 3e-2, "augment": 0.0, "dropout": 0.0, "threads": 1}
+    settings = {"steps": 100, "batch_size": 16, "learning_rate": 1e-2, "augment": 0.0, "dropout": 0.0, "threads": 1}
     run = Imitation(ImitationConfig(out=str(tmp_path), size="tiny2", **settings), examples)
-    for _ in range(60):
+    for _ in range(80):
         run.train_step()
     rows = torch.arange(64, 128)
     now, before = (examples.pictures(rows, 2).permute(0, 3, 1, 2).float() / 255).split(3, 1)
