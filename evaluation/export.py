@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError, nearest
 from ..policies.export.bundle import write_bundle, write_file
 from ..policies.export.engines import CHIPS, Engine, build_engine, check_chips
-from ..policies.export.exportable import Exportable, load_exportable
+from ..policies.export.exportable import Exportable, lag_of, load_exportable
 from ..policies.export.frames import driving_frames
 from ..policies.export.onnx_model import OPSET, to_onnx
 from ..policies.export.operators import check_operators
@@ -69,8 +69,9 @@ def export_policy(config: ExportConfig) -> Path:
     _check(config)
     began = time.perf_counter()
     policy = load_exportable(config.policy)
-    frames = driving_frames(config.data, config.split, config.frames, config.seed)
-    calibration = driving_frames(config.data, "train", config.calibration_frames, config.seed) if config.int8 else None
+    lag = lag_of(policy.inputs)
+    frames = driving_frames(config.data, config.split, config.frames, config.seed, lag)
+    calibration = driving_frames(config.data, "train", config.calibration_frames, config.seed, lag) if config.int8 else None
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

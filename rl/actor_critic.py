@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import Tensor, nn
 
 from ..policies.car import CarFeatures, CarNet, CarNetConfig
+from ..policies.pictures import PictureMemory
 
 MOST_BRAKING = 7.0  # m/s2, of the passenger car
 MOST_ACCELERATION = 3.0 / MOST_BRAKING  # its strongest acceleration, as a share of that
@@ -52,6 +53,36 @@ class AccelerationActions(VecEnvWrapper):
         return self.venv.step_wait()
 
 
+class EarlierPictures(VecEnvWrapper):
+    """Environments whose observations have one more entry, `earlier`: the camera `lag` frames ago, the first one at an episode's start."""
+
+    def __init__(self, venv: VecEnv, lag: int) -> None:
+        spaces = dict(venv.observation_space.spaces)  # type: ignore[attr-defined]
+        super().__init__(venv, observation_space=gymnasium.spaces.Dict({**spaces, "earlier": spaces["camera"]}))
+        self._lag = lag
+        self._memory = PictureMemory.empty(self.num_envs, lag)
+
+    def reset(self) -> VecEnvObs:
+        """Begin all episodes."""
+        self._memory = PictureMemory.empty(self.num_envs, self._lag)
+        return self._see(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """What the environments return, with the earlier pictures; a `terminal_observation` has its own episode's."""
+        observation, reward, done, infos = self.venv.step_wait()
+        over = np.flatnonzero(done).tolist()
+        for row in over:
+            last = infos[row]["terminal_observation"]
+            infos[row]["terminal_observation"] = {**last, "earlier": self._memory.frames[row, 0].numpy()}
+        if over:
+            self._memory = self._memory.put(over, PictureMemory.empty(len(over), self._lag))
+        return self._see(observation), reward, done, infos
+
+    def _see(self, observation: Any) -> VecEnvObs:
+        earlier, self._memory = self._memory.see(torch.from_numpy(observation["camera"]))
+        return {**observation, "earlier": earlier.numpy()}
+
+
 class CarExtractor(BaseFeaturesExtractor):
     """`CarFeatures` behind Stable-Baselines3's dictionary observations; privileged facts, where there are any, follow them."""
 
@@ -61,11 +92,10 @@ class CarExtractor(BaseFeaturesExtractor):
         self.net = CarFeatures(config)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Features [B, F]; the camera comes as [B, 3, H, W] or [B, H, W, 3] in grey levels."""
-        camera = observations["camera"].float()
-        if camera.shape[1] != 3:
-            camera = camera.permute(0, 3, 1, 2)
-        features = self.net(camera / 255, observations["ego"], observations["route"])
+        """Features [B, F]; pictures, one or with a lag two, come as [B, 3, H, W] or [B, H, W, 3] in grey levels."""
+        pictures = [observations[name].float() for name in ("camera", "earlier") if name in observations]
+        camera, *earlier = [p if p.shape[1] == 3 else p.permute(0, 3, 1, 2) for p in pictures]
+        features = self.net(camera / 255, observations["ego"], observations["route"], *(p / 255 for p in earlier))
         if "privileged" in observations:
             features = torch.cat((features, observations["privileged"] / PRIVILEGED_SCALE), -1)
         return features

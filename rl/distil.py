@@ -55,7 +55,7 @@ class DistilConfig:
     share_decay: float = 0.5  # times so much in every further round
     stretch_s: float = 1.0  # before the wheel is given away again
     log_frames: int = 12_000  # recorded frames that the teacher labels before the first round
-    capacity: int = 60_000  # examples kept, 25 kB each
+    capacity: int = 60_000  # examples kept, 25 kB each, 50 kB for a student that sees two pictures
     log_steps: int = 1500  # optimiser steps on the recorded frames
     fit_steps: int = 600  # optimiser steps after every round
     batch_size: int = 64
@@ -132,7 +132,7 @@ class Distillation:
         where = {"world": config.world, "world_options": options} if world is None else {"world": world, "world_options": None}
         self.loop = build_loop(reward=JUDGE, max_episode_steps=None, profile=None, record=False, **where)  # type: ignore[arg-type]
         self.optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.buffer = Reservoir(config.capacity, self.out / "buffer", config.seed)
+        self.buffer = Reservoir(config.capacity, self.out / "buffer", config.seed, student.config.lag)
         self.round = self.step = 0  # done; the recorded frames are round 0
 
     def run(self) -> Path:
@@ -183,6 +183,7 @@ class Distillation:
             seed=(config.seed, self.round),
             scenario={"split": config.split},
             progress=bar.update,
+            lag=self.net.config.lag,
         )
 
     def _learn_from_logs(self) -> None:
@@ -198,7 +199,7 @@ class Distillation:
                 clip = load_clip(addresses[index])
                 check_trainable(clip)
                 if clip.track is not None:
-                    yield label_clip(clip, self.teacher, seed=int(index))
+                    yield label_clip(clip, self.teacher, seed=int(index), lag=self.net.config.lag)
 
         with tqdm(total=config.log_frames, desc="labelling", unit="frame", disable=None) as bar:
             parts = []
@@ -231,8 +232,8 @@ class Distillation:
         camera, ego, route, wanted = batch
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * self._rate()
-        seen = augment(camera, config.augment, rng)
-        loss = distillation_loss(self.net(seen, ego, route), wanted, config.steering_weight, config.caution)
+        seen, *earlier = augment(camera, config.augment, rng).split(3, 1)
+        loss = distillation_loss(self.net(seen, ego, route, *earlier), wanted, config.steering_weight, config.caution)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

@@ -26,9 +26,10 @@ class Reservoir:
     Source: J. S. Vitter, "Random sampling with a reservoir", 1985 (algorithm R).
     """
 
-    def __init__(self, capacity: int, folder: Path, seed: int) -> None:
-        self.capacity, self.folder, self.seed = capacity, folder, seed
-        self.camera = torch.empty(capacity, CAMERA.height, CAMERA.width, 3, dtype=torch.uint8)
+    def __init__(self, capacity: int, folder: Path, seed: int, lag: int = 0) -> None:
+        """With a `lag` the picture that lies so far back is kept beside each example's own."""
+        self.capacity, self.folder, self.seed, self.lag = capacity, folder, seed, lag
+        self.camera = torch.empty(capacity, CAMERA.height, CAMERA.width, 6 if lag else 3, dtype=torch.uint8)  # present, then earlier
         self.ego = torch.empty(capacity, len(EGO_OBSERVATION))
         self.route = torch.empty(capacity, ROUTE_AHEAD_POINTS, 2)
         self.action = torch.empty(capacity, 2)
@@ -49,7 +50,9 @@ class Reservoir:
         _, last = np.unique(slots[taken][::-1], return_index=True)
         taken = np.sort(taken[len(taken) - 1 - last])
         self.seen += len(examples)
-        part = {name: getattr(examples, name)[torch.from_numpy(taken)].contiguous() for name in FIELDS}
+        rows = torch.from_numpy(taken)
+        part = {name: getattr(examples, name)[rows].contiguous() for name in FIELDS if name != "camera"}
+        part |= {"camera": examples.pictures(rows, self.lag).contiguous()}
         part |= {"slots": torch.from_numpy(slots[taken]), "seen": torch.tensor([self.seen])}
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(self.parts)

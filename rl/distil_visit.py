@@ -49,6 +49,7 @@ def visit(
     seed: Sequence[int],
     scenario: Mapping[str, Any] | None = None,
     progress: Any = None,
+    lag: int = 0,
 ) -> Visits:
     """Drive B episodes side by side and label every visited state; those that end begin anew with a seed of their own.
 
@@ -62,6 +63,7 @@ def visit(
         seed: of every draw; equal seeds and policies give equal visits.
         scenario: what the draw of episodes is narrowed to.
         progress: called with the number of states after each step, such as a bar's `update`.
+        lag: frames that the examples' earlier pictures lie back within their episode; 0 for none.
 
     Raises:
         ConfigError: a teacher whose memory cannot begin anew in part of a batch.
@@ -72,6 +74,7 @@ def visit(
     running = loop.reset(seeds, scenario)
     memories = [policy.initial_memory(seeds) for policy in (teacher, student)]
     cameras, egos, routes, labels, differences = [], [], [], [], []
+    began, earlier = torch.zeros(episodes, dtype=torch.int64), []
     failures, teachers_turn = 0, torch.zeros(episodes, dtype=torch.bool)
     for step in range(steps):
         if step % mixture.stretch == 0:
@@ -84,18 +87,21 @@ def visit(
         egos.append(seen.ego.cpu())
         routes.append(seen.route.cpu())
         labels.append(wanted)
+        earlier.append((step - lag - began).clamp(min=0) + began)
         differences.append((own - wanted).abs().mean(0))
         running, outcome = loop.step(running, torch.where(teachers_turn.unsqueeze(-1), wanted, own))
         failures += int(outcome.terminated.sum())
         over = torch.nonzero(outcome.done).flatten().tolist()
         if over:
             seeds = new_seeds(len(over))
+            began[over] = step + 1
             running = loop.restart(running, over, seeds, scenario)
             for index, policy in enumerate((teacher, student)):
                 memories[index] = restart_memory(policy, memories[index], over, seeds)
         if progress is not None:
             progress(episodes)
-    examples = Examples(torch.cat(cameras), torch.cat(egos), torch.cat(routes), torch.cat(labels))
+    before = (torch.stack(earlier) * episodes + torch.arange(episodes)).flatten() if lag else None
+    examples = Examples(torch.cat(cameras), torch.cat(egos), torch.cat(routes), torch.cat(labels), before)
     return Visits(examples, torch.stack(differences).mean(0), failures)
 
 
@@ -137,16 +143,16 @@ def _put(old: Any, rows: list[int], new: Any, name: str) -> Any:
 
 
 @torch.inference_mode()
-def label_clip(clip: Clip, teacher: Policy, seed: int = 0) -> Examples:
-    """What a teacher would have done in each frame of a clip, whoever drove it.
+def label_clip(clip: Clip, teacher: Policy, seed: int = 0, lag: int = 0) -> Examples:
+    """What a teacher would have done in each frame of a clip, whoever drove it; `lag` as of `label`.
 
     Raises:
         DataError: a clip without a scene, which has no route to see.
     """
     memory = teacher.initial_memory([seed])
     if memory is None:  # nothing links the frames: all at once
-        return label(clip, cast(Expert, teacher))
-    seen, actions = label(clip), []
+        return label(clip, cast(Expert, teacher), lag)
+    seen, actions = label(clip, lag=lag), []
     assert clip.track is not None
     for t in range(len(seen)):
         now = Observation(seen.camera[t : t + 1], seen.ego[t : t + 1], seen.route[t : t + 1])
@@ -162,7 +168,13 @@ def first_frames(parts: Iterable[Examples], count: int) -> Iterator[Examples]:
         if left <= 0:
             return
         kept = min(left, len(part))
-        yield part if kept == len(part) else Examples(part.camera[:kept], part.ego[:kept], part.route[:kept], part.action[:kept])
+        yield part if kept == len(part) else _cut(part, kept)
         left -= kept
         if left <= 0:  # before the source loads another clip
             return
+
+
+def _cut(part: Examples, kept: int) -> Examples:
+    """The first examples; their earlier pictures are among them."""
+    earlier = None if part.earlier is None else part.earlier[:kept]
+    return Examples(part.camera[:kept], part.ego[:kept], part.route[:kept], part.action[:kept], earlier)

@@ -17,7 +17,7 @@ from ..data.clip import Clip
 from ..data.shards import list_clips, load_clip
 from ..data.split import check_trainable
 from ..errors import CheckpointError, ConfigError, DataError
-from ..policies.car import CarNet
+from ..policies.car import SIZES, CarNet
 from ..policies.expert import Expert
 from ..policies.tutor import Tutor
 from ..scenario import nearest
@@ -40,15 +40,30 @@ class Examples:
     ego: Tensor  # [M, 5]
     route: Tensor  # [M, 20, 2]
     action: Tensor  # [M, 2]
+    earlier: Tensor | None = None  # [M] int64, which of the M pictures is the one `lag` frames before; None: not asked for
 
     def __len__(self) -> int:
         """Number of examples M."""
         return len(self.action)
 
+    def pictures(self, rows: Tensor, lag: int) -> Tensor:
+        """The pictures of `rows` [B] as [B, H, W, 3] uint8, with the earlier ones behind them as [B, H, W, 6] where there is a lag.
+
+        Raises:
+            DataError: a lag, and examples that know no earlier pictures.
+        """
+        if not lag:
+            return self.camera[rows]
+        if self.earlier is None:
+            raise DataError(f"these examples know no earlier pictures; label the clips with lag={lag}")
+        return torch.cat((self.camera[rows], self.camera[self.earlier[rows]]), -1)
+
 
 @torch.no_grad()
-def label(clip: Clip, expert: Expert | None = None) -> Examples:
+def label(clip: Clip, expert: Expert | None = None, lag: int = 0) -> Examples:
     """Observations of a clip with the action that the expert wants in each scene (`Tutor` unless told), whoever drove it.
+
+    With a `lag` in frames each also knows the picture that lies so far back in the clip, its first one near its start.
 
     Raises:
         DataError: a clip without a scene, of which the expert knows nothing.
@@ -72,7 +87,8 @@ def label(clip: Clip, expert: Expert | None = None) -> Examples:
     number = torch.zeros(steps, dtype=torch.int64)
     observation = observe(WorldState(scene, clip.frames, number, number))
     action, _ = expert.act(observation, None, scene)
-    return Examples(clip.frames, observation.ego, observation.route, action)
+    earlier = (torch.arange(steps) - lag).clamp(min=0) if lag else None
+    return Examples(clip.frames, observation.ego, observation.route, action, earlier)
 
 
 def gather(parts: Iterable[Examples]) -> Examples:
@@ -80,7 +96,11 @@ def gather(parts: Iterable[Examples]) -> Examples:
     parts = list(parts)
     if not parts:
         raise DataError("no clip with a scene to imitate; record some with `xpeng-world record`")
-    return Examples(*(torch.cat([getattr(p, name) for p in parts]) for name in ("camera", "ego", "route", "action")))
+    columns = [torch.cat([getattr(p, name) for p in parts]) for name in ("camera", "ego", "route", "action")]
+    first = np.cumsum([0, *(len(p) for p in parts)]).tolist()
+    earlier = [p.earlier + begin for p, begin in zip(parts, first, strict=False) if p.earlier is not None]
+    camera, ego, route, action = columns
+    return Examples(camera, ego, route, action, torch.cat(earlier) if len(earlier) == len(parts) else None)
 
 
 def action_error(action: Tensor, wanted: Tensor) -> Tensor:
@@ -91,7 +111,7 @@ def action_error(action: Tensor, wanted: Tensor) -> Tensor:
 
 
 def mirror_examples(camera: Tensor, ego: Tensor, route: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The mirror image of examples; camera [B, 3, H, W]."""
+    """The mirror image of examples; camera [B, 3 or 6, H, W]."""
     return camera.flip(-1), ego * torch.tensor([1.0, 1, -1, -1, 1]), route * torch.tensor([1.0, -1]), action * torch.tensor([-1.0, 1])
 
 
@@ -115,6 +135,7 @@ class ImitationConfig:
     data: str | list[str] = "runs/logs"  # folder of shards, or several
     out: str = "runs/imitation"
     policy: str = "car"
+    size: str = "small"  # of the car network, see `policies.car.SIZES`
     seed: int = 0
     steps: int = 6000  # optimiser steps in the whole schedule
     batch_size: int = 64
@@ -137,7 +158,7 @@ def train_imitation(config: ImitationConfig) -> Path:
     """Train a car network or a VLA on recorded clips; returns the folder of its weights.
 
     Raises:
-        ConfigError: an unknown policy.
+        ConfigError: an unknown policy or size.
         DataError: no clip to learn from.
         CheckpointError: a state to resume from that cannot be used.
     """
@@ -148,6 +169,8 @@ def train_imitation(config: ImitationConfig) -> Path:
         from .imitation_vla import train_vla
 
         return train_vla(config, config.vla)
+    if config.size not in SIZES:
+        raise ConfigError(f"unknown size '{config.size}' of a car network; {nearest(config.size, SIZES)}")
     folders = [config.data] if isinstance(config.data, str) else config.data
     addresses = [address for folder in folders for address in list_clips(folder, "train")]
 
@@ -157,7 +180,7 @@ def train_imitation(config: ImitationConfig) -> Path:
         clip = load_clip(address)
         check_trainable(clip)
         if clip.track is not None:
-            parts.append(label(clip))
+            parts.append(label(clip, lag=SIZES[config.size].lag))
             hints.append(scene_hints(clip.track)[0])
     return Imitation(config, gather(parts), torch.cat(hints) if hints else None).run()
 
@@ -170,7 +193,7 @@ class Imitation:
         self.config, self.examples, self.hints = config, examples, hints
         self.out = Path(config.out)
         torch.manual_seed(config.seed)
-        self.net = CarNet()
+        self.net = CarNet(SIZES[config.size])
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = resolve_precision(config.precision, "cpu")
         self.hint_head = nn.Linear(self.net.config.features, HINTS)  # not part of the weights that are kept
@@ -208,20 +231,20 @@ class Imitation:
         config = self.config
         rng = np.random.default_rng([config.seed, self.step, 17])
         rows = torch.from_numpy(rng.integers(len(self.examples), size=config.batch_size))
-        camera = self.examples.camera[rows].permute(0, 3, 1, 2).float() / 255
+        camera = self.examples.pictures(rows, self.net.config.lag).permute(0, 3, 1, 2).float() / 255
         batch = (camera, self.examples.ego[rows], self.examples.route[rows], self.examples.action[rows])
         hints = None if self.hints is None else self.hints[rows]
         if rng.random() < config.mirror:
             batch = mirror_examples(*batch)
             hints = None if hints is None else mirror_hints(hints)
         camera, ego, route, wanted = batch
-        camera = augment(camera, config.augment, rng)
+        camera, *earlier = augment(camera, config.augment, rng).split(3, 1)
         self.net.train()
         for group in self.optimiser.param_groups:
             share = self.step / config.steps
             group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / 200) * max(0.01, 0.5 + 0.5 * math.cos(math.pi * share))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
-            features = self.net.features(camera.contiguous(memory_format=torch.channels_last), ego, route).float()
+            features = self.net.features(camera.contiguous(memory_format=torch.channels_last), ego, route, *earlier).float()
         dropped = features * (torch.from_numpy(rng.random(features.shape)) >= config.dropout).float() / (1 - config.dropout)
         error = action_error(self.net.action(dropped), wanted)
         loss = config.steering_weight * error[0] + error[1]
@@ -251,5 +274,7 @@ class Imitation:
             return
         if meta["config"]["seed"] != self.config.seed:
             raise CheckpointError(f"'{folder}' is a state of seed {meta['config']['seed']}; choose another out= or set resume=false")
+        if meta["config"].get("size", "small") != self.config.size:
+            raise CheckpointError(f"'{folder}' is a state of size={meta['config']['size']}; choose another out= or set resume=false")
         load_state(folder, self._parts(), self.optimiser)
         self.step = meta["step"]

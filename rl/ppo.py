@@ -17,7 +17,7 @@ from ..errors import CheckpointError, ConfigError
 from ..policies.car import CarNet
 from ..training_state import load_state, read_meta, save_state
 from ..world_model.video.precision import resolve_precision
-from .actor_critic import MOST_BRAKING, AccelerationActions, CarActorCritic, gaussian_std
+from .actor_critic import MOST_BRAKING, AccelerationActions, CarActorCritic, EarlierPictures, gaussian_std
 
 STATE_KIND, STATE_VERSION = "ppo", 1
 
@@ -126,6 +126,8 @@ def train_ppo(config: PpoConfig, env: VecEnv | None = None) -> Path:
 def _train(config: PpoConfig, env: VecEnv) -> Path:
     out = Path(config.out)
     start = None if config.init == "none" else CarNet.load(config.init)
+    if start is not None and start.config.lag:
+        env = EarlierPictures(env, start.config.lag)
     model = TwoRatePpo(
         CarActorCritic,
         AccelerationActions(env),

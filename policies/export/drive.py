@@ -10,7 +10,9 @@ from torch import Tensor
 from ...errors import ConfigError, nearest
 from ...scene import Scene
 from ...world import Observation
+from ..pictures import PictureMemory
 from .bundle import Bundle, read_bundle
+from .exportable import lag_of
 from .packages import require
 from .runtime import OnnxNetwork
 
@@ -38,6 +40,7 @@ class BundlePolicy:
             raise ConfigError(f"the bundle '{bundle.name}' has no model in '{precision}'; {nearest(precision, bundle.models)}")
         file = bundle.models[precision]
         self.net = OnnxNetwork(bundle.files[file], bundle.ports("inputs"), bundle.ports("outputs"), name=file, optimise=precision != "int8")
+        self.lag = lag_of(self.net.inputs)
         self.name = f"{Path(bundle.name).stem}:{precision}"
 
     @classmethod
@@ -52,10 +55,25 @@ class BundlePolicy:
         path, precision = split_precision(name)
         return cls(read_bundle(path), precision)
 
-    def initial_memory(self, seeds: Sequence[int]) -> None:
-        """The network remembers nothing."""
-        return None
+    def initial_memory(self, seeds: Sequence[int]) -> PictureMemory | None:
+        """The pictures of the last frames, for a model that takes an earlier one; None for others.
 
-    def act(self, observation: Observation, memory: None = None, scene: Scene | None = None) -> tuple[Tensor, None]:
-        """Actions [B, 2] in [-1, 1]."""
-        return self.net({"camera": observation.camera, "ego": observation.ego, "route": observation.route}), None
+        Raises:
+            ConfigError: a manifest whose lag is out of range.
+        """
+        return PictureMemory.empty(len(seeds), self.lag) if self.lag else None
+
+    def act(
+        self, observation: Observation, memory: PictureMemory | None = None, scene: Scene | None = None
+    ) -> tuple[Tensor, PictureMemory | None]:
+        """Actions [B, 2] in [-1, 1] and the next memory.
+
+        Raises:
+            ConfigError: no memory for a model that takes an earlier picture.
+        """
+        values = {"camera": observation.camera, "ego": observation.ego, "route": observation.route}
+        if self.lag:
+            if memory is None:
+                raise ConfigError(f"'{self.name}' takes the picture of {self.lag} frames ago: hand on its memory from step to step")
+            values["earlier"], memory = memory.see(observation.camera)
+        return self.net(values), memory

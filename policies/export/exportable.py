@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ class Port:
     unit: str
     low: float | None = None  # least value; None where physics alone bounds it
     high: float | None = None
+    lag: int = 0  # frames of DT that the value lies back; the car keeps so many, and gives the first one until there are
 
     def facts(self) -> dict[str, Any]:
-        """The port as the manifest writes it."""
-        return {**asdict(self), "shape": ["batch", *self.shape]}
+        """The port as the manifest writes it; a lag only where there is one."""
+        facts = {**asdict(self), "shape": ["batch", *self.shape]}
+        return facts if self.lag else {name: value for name, value in facts.items() if name != "lag"}
 
     def example(self, batch: int) -> Tensor:
         """Zeros of the port's type, [batch, *shape]."""
@@ -40,6 +42,7 @@ class Port:
 CAMERA_PORT = Port(
     "camera", "uint8", (CAMERA.height, CAMERA.width, 3), "RGB picture, rows from above; scaled inside the graph", "level", 0, 255
 )
+EARLIER_PORT = replace(CAMERA_PORT, name="earlier", meaning="the camera's picture `lag` frames before, the first one near the start")
 EGO_PORT = Port("ego", "float32", (len(EGO_OBSERVATION),), ", ".join(EGO_OBSERVATION), "m/s, m/s2, rad, rad/s, m/s")
 ROUTE_PORT = Port(
     "route",
@@ -69,12 +72,13 @@ class CarGraph(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, camera: Tensor, ego: Tensor, route: Tensor) -> Tensor:
-        """Actions [B, 2] in [-1, 1] from camera [B, H, W, 3] uint8, ego [B, 5] and route [B, 20, 2].
+    def forward(self, camera: Tensor, ego: Tensor, route: Tensor, earlier: Tensor | None = None) -> Tensor:
+        """Actions [B, 2] in [-1, 1] from camera [B, H, W, 3] uint8, ego [B, 5], route [B, 20, 2] and, with a lag, an earlier camera.
 
         The cast stands first: TensorRT takes uint8 at an input only to cast it.
         """
-        return self.net(camera.float().permute(0, 3, 1, 2) / 255, ego, route).clamp(-1, 1)
+        before = None if earlier is None else earlier.float().permute(0, 3, 1, 2) / 255
+        return self.net(camera.float().permute(0, 3, 1, 2) / 255, ego, route, before).clamp(-1, 1)
 
 
 def _car(folder: Path) -> Exportable:
@@ -83,7 +87,13 @@ def _car(folder: Path) -> Exportable:
     net = CarNet.load(folder)
     meta = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     facts = {"config": meta["config"], "training": meta["facts"], "parameters": sum(p.numel() for p in net.parameters())}
-    return Exportable(meta["format"], CarGraph(net).eval(), (CAMERA_PORT, EGO_PORT, ROUTE_PORT), (ACTION_PORT,), facts)
+    earlier = (replace(EARLIER_PORT, lag=net.config.lag),) if net.config.lag else ()
+    return Exportable(meta["format"], CarGraph(net).eval(), (CAMERA_PORT, EGO_PORT, ROUTE_PORT, *earlier), (ACTION_PORT,), facts)
+
+
+def lag_of(inputs: Sequence[Port]) -> int:
+    """How many frames back the oldest input of a graph lies; 0 for one that sees the present alone."""
+    return max((port.lag for port in inputs), default=0)
 
 
 EXPORTABLE: dict[str, Callable[[Path], Exportable]] = {"xpeng-world-car": _car}

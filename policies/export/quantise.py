@@ -28,7 +28,7 @@ def quantise(model: bytes, frames: Observation) -> bytes:
 
     Args:
         model: serialised fp32 ONNX model.
-        frames: driving frames [M] to calibrate on.
+        frames: driving frames [M] to calibrate on, with a value for each of the model's inputs.
 
     Raises:
         ConfigError: the model has nothing to quantise.
@@ -45,7 +45,7 @@ def quantise(model: bytes, frames: Observation) -> bytes:
         quantize_static(
             plain,
             out,
-            _Frames(frames),
+            _Frames(frames, [port.name for port in proto.graph.input]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             per_channel=True,
@@ -78,17 +78,17 @@ def quantisable(proto: Any) -> list[str]:
 class _Frames:
     """Calibration batches one after another, as the quantiser draws them."""
 
-    def __init__(self, frames: Observation) -> None:
-        self._batches = self._iterate(frames)
+    def __init__(self, frames: Observation, names: list[str]) -> None:
+        self._batches = self._iterate(frames, names)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._batches, None)
 
     @staticmethod
-    def _iterate(frames: Observation) -> Iterator[dict[str, np.ndarray]]:
+    def _iterate(frames: Observation, names: list[str]) -> Iterator[dict[str, np.ndarray]]:
         for begin in range(0, frames.batch_size, CALIBRATION_BATCH):
             part = frames[begin : begin + CALIBRATION_BATCH]
-            yield {"camera": part.camera.numpy(), "ego": part.ego.numpy(), "route": part.route.numpy()}
+            yield {name: getattr(part, name).numpy() for name in names}
 
 
 @contextmanager

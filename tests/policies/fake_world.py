@@ -123,3 +123,14 @@ class FakeWorld:
         for k in range(-2, 3):
             frame[rows, CAMERA.height // 2 :, column + k] = 255
         return WorldState(scene, frame, seed, step)
+
+
+class FlickeringWorld(FakeWorld):
+    """The same scenes seen as noise of (seed, step), so that no two pictures are alike."""
+
+    def _state(self, scene: Scene, seed: torch.Tensor, step: torch.Tensor) -> WorldState:
+        frames = []
+        for one, number in zip(seed.tolist(), step.tolist(), strict=True):
+            g = torch.Generator().manual_seed(one * 1009 + number)
+            frames.append(torch.randint(0, 256, (CAMERA.height, CAMERA.width, 3), generator=g, dtype=torch.uint8))
+        return WorldState(scene, torch.stack(frames), seed, step)

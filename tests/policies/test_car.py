@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from xpeng_world.errors import CheckpointError
+from xpeng_world.errors import CheckpointError, ConfigError
 from xpeng_world.policies import CarNet, CarPolicy, load_policy
+from xpeng_world.policies.car import EGO_SCALE, ROUTE_SCALE, SIZES, CarNetConfig
 from xpeng_world.world import observe
 
 
@@ -45,3 +47,89 @@ def test_what_is_no_network_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_policy(tmp_path)
+
+
+TWO = CarNetConfig(widths=(4, 6, 8), camera_features=16, state_features=12, features=16, lag=3)
+
+
+def drives(policy, world, seeds, steps):
+    """Actions of every step and the states, side by side."""
+    state, memory, actions = world.reset(seeds), policy.initial_memory(seeds), []
+    for _ in range(steps):
+        action, memory = policy.act(observe(state), memory)
+        actions.append(action)
+        state = world.step(state, action)
+    return torch.stack(actions), state, memory
+
+
+def lively(config):
+    """A network whose actions differ from picture to picture."""
+    torch.manual_seed(1)
+    net = CarNet(config).eval()
+    torch.nn.init.normal_(net.action.weight, std=0.5)
+    return net
+
+
+def test_without_a_lag_the_network_is_the_one_of_a_single_picture(tmp_path, fake):
+    net, seen = lively(replace(TWO, lag=0)), observe(fake.FakeWorld().reset([0, 4]))
+    torch.manual_seed(1)
+    assert torch.equal(net.features.camera[0].weight, torch.nn.Conv2d(3, 4, 5, stride=2, padding=2).weight)
+    camera = seen.camera.permute(0, 3, 1, 2).float() / 255
+    numbers = torch.cat((seen.ego / torch.tensor(EGO_SCALE), (seen.route / ROUTE_SCALE).flatten(1)), -1)
+    features = net.features.fuse(torch.cat((net.features.camera(camera - 0.5), net.features.state(numbers)), -1))
+    assert torch.equal(net(camera, seen.ego, seen.route), net.action(features))
+    assert CarPolicy(net).initial_memory([0]) is None
+    net.save(tmp_path / "plain")
+    assert "lag" not in json.loads((tmp_path / "plain" / "config.json").read_text())["config"]
+    assert CarNet.load(tmp_path / "plain").config == net.config
+
+
+def test_the_second_picture_matters_and_must_be_there(fake):
+    net, seen = lively(TWO), observe(fake.FlickeringWorld().reset([3]))
+    assert net.features.camera[0].in_channels == 6
+    camera = seen.camera.permute(0, 3, 1, 2).float() / 255
+    earlier = camera.clone().requires_grad_()
+    still = net(camera, seen.ego, seen.route, earlier)
+    still.sum().backward()
+    assert earlier.grad.abs().sum() > 0
+    assert not torch.allclose(still, net(camera, seen.ego, seen.route, camera.flip(-1)), atol=1e-4)
+    with pytest.raises(ConfigError, match="picture of 3 frames ago"):
+        net(camera, seen.ego, seen.route)
+    with pytest.raises(ConfigError, match="lag=0"):
+        lively(replace(TWO, lag=0))(camera, seen.ego, seen.route, camera)
+    with pytest.raises(ConfigError, match="picture of 3 frames ago"):
+        CarPolicy(net).act(seen, None)
+
+
+def test_the_policy_shows_the_picture_of_lag_frames_ago(fake):
+    world, policy = fake.FlickeringWorld(), CarPolicy(lively(TWO))
+    state, memory, cameras = world.reset([2]), policy.initial_memory([2]), []
+    for t in range(6):
+        seen = observe(state)
+        cameras.append(seen.camera.permute(0, 3, 1, 2).float() / 255)
+        action, memory = policy.act(seen, memory)
+        expected = policy.net(cameras[t], seen.ego, seen.route, cameras[max(0, t - 3)]).clamp(-1, 1)
+        assert torch.equal(action, expected)
+        state = world.step(state, action)
+
+
+def test_with_a_lag_episodes_are_the_same_alone_and_in_a_batch_and_branch(fake):
+    world, policy = fake.FlickeringWorld(), CarPolicy(lively(TWO))
+    together, state, memory = drives(policy, world, [1, 2], 6)
+    for row, seed in enumerate([1, 2]):
+        assert torch.allclose(together[:, row], drives(policy, world, [seed], 6)[0][:, 0], atol=1e-5)
+    once, after = policy.act(observe(state), memory)
+    assert torch.equal(policy.act(observe(state), memory)[0], once)
+    assert torch.equal(after.frames[:, :-1], memory.frames[:, 1:])
+    assert policy.act(observe(state)[1], memory[1])[0].sub(once[1:]).abs().max() < 1e-5
+
+
+def test_a_network_with_a_lag_comes_back_and_a_wrong_lag_does_not(tmp_path):
+    lively(TWO).save(tmp_path)
+    assert load_policy(tmp_path).net.config == TWO
+    page = json.loads((tmp_path / "config.json").read_text())
+    page["config"]["lag"] = 10**9
+    (tmp_path / "config.json").write_text(json.dumps(page))
+    with pytest.raises(CheckpointError, match="lag=1000000000"):
+        load_policy(tmp_path)
+    assert SIZES["small2"] == replace(SIZES["small"], lag=4)

@@ -31,3 +31,25 @@ def test_a_shift_moves_by_whole_pixels_and_repeats_edges():
     assert torch.equal(moved[0, :, 1:, 3:], pictures(2)[0, :, :-1, :-3])
     assert torch.equal(moved[1, :, :, :-2], pictures(2)[1, :, :, 2:])
     assert torch.equal(moved[1, :, :, -1], pictures(2)[1, :, :, -1])
+
+
+def test_two_pictures_of_one_moment_change_alike_but_for_the_grain() -> None:
+    one = pictures()
+    alone = augment(one, 1.0, np.random.default_rng(3))
+    both = augment(torch.cat((one, one), 1), 1.0, np.random.default_rng(3))
+    now, before = both.split(3, 1)
+    # grain is 0.03 at most a standard deviation, everything else changes the pictures by far more
+    assert (now - before).abs().mean() < 0.03
+    assert (now - before).abs().max() > 0
+    assert (now - one).abs().mean() > 2 * (now - before).abs().mean()
+    assert alone.shape == one.shape
+
+
+def test_movement_is_kept() -> None:
+    before = torch.full((6, 3, 64, 128), 0.5)
+    now = before.clone()
+    now[:, :, 20:40, 50:70] = 0.8
+    changed = augment(torch.cat((now, before), 1), 0.5, np.random.default_rng(1))
+    gap = (changed[:, :3] - changed[:, 3:]).abs()
+    assert gap[:, :, 24:36, 56:64].mean() > 0.2
+    assert gap[:, :, 48:, :].mean() < 0.03

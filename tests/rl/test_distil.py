@@ -43,8 +43,8 @@ class Counter:
         return action, Count(memory.steps + 1)
 
 
-def loop(fake, limit=None):
-    return build_loop(fake.FakeWorld(), "default", limit, None, False, None)
+def loop(fake, limit=None, world="FakeWorld"):
+    return build_loop(getattr(fake, world)(), "default", limit, None, False, None)
 
 
 def settings(out, **changes) -> DistilConfig:
@@ -65,8 +65,8 @@ def some(count: int, first: int = 0) -> Examples:
     return Examples(camera, number.float().view(-1, 1).expand(-1, 5), number.float().view(-1, 1, 1).expand(-1, 20, 2), action)
 
 
-def clip(fake, steps: int = 10, seed: int = 1) -> Clip:
-    world, expert = fake.FakeWorld(), Expert()
+def clip(fake, steps: int = 10, seed: int = 1, world: str = "FakeWorld") -> Clip:
+    world, expert = getattr(fake, world)(), Expert()
     state, scenes, frames = world.reset([seed]), [], []
     for _ in range(steps):
         scenes.append(state.scene)
@@ -248,6 +248,77 @@ def test_students_by_size_and_by_folder(tmp_path, fake) -> None:
     assert torch.equal(CarPolicy(make_student(str(tmp_path / "start"))).act(seen)[0], CarPolicy(start).act(seen)[0])
     with pytest.raises(ConfigError, match="did you mean 'micro'"):
         make_student("mikro")
+
+
+def test_visited_states_know_the_earlier_picture_of_their_own_episode(fake) -> None:
+    student = CarPolicy(CarNet(replace(TINY, lag=2)))
+    found = visit(loop(fake, limit=4), Expert(), student, Mixture(0.0, 5), episodes=2, steps=7, seed=(0,), lag=2).examples
+    # rows are ordered by step, two episodes a step; both begin anew at steps 0 and 4
+    step = lambda row: found.earlier.view(7, 2)[:, row].sub(row).div(2, rounding_mode="floor").tolist()
+    assert step(0) == step(1) == [0, 0, 0, 1, 4, 4, 4]
+    assert (found.earlier % 2).view(7, 2).tolist() == [[0, 1]] * 7
+    assert [part.earlier.tolist() for part in first_frames([found], 5)] == [found.earlier[:5].tolist()]
+
+
+def test_the_student_is_shown_what_it_will_learn_from(fake) -> None:
+    """What it answered while driving is what the network says of the examples: also after a restart."""
+    answers = []
+
+    class Watched(CarPolicy):
+        def act(self, observation, memory=None, scene=None):
+            action, memory = super().act(observation, memory, scene)
+            answers.append(action)
+            return action, memory
+
+    network = CarNet(replace(TINY, lag=3)).eval()
+    torch.nn.init.normal_(network.action.weight, std=0.5)
+    driven = loop(fake, 5, "FlickeringWorld")
+    found = visit(driven, Expert(), Watched(network), Mixture(0.0, 5), episodes=2, steps=8, seed=(3,), lag=3).examples
+    now, before = (found.pictures(torch.arange(16), 3).permute(0, 3, 1, 2).float() / 255).split(3, 1)
+    with torch.no_grad():
+        expected = network(now, found.ego, found.route, before).clamp(-1, 1)
+        assert not torch.allclose(network(now, found.ego, found.route, now).clamp(-1, 1), expected, atol=1e-3)
+    assert torch.allclose(torch.cat(answers), expected, atol=1e-5)
+
+
+def test_a_reservoir_keeps_the_earlier_pictures_where_they_are_needed(tmp_path) -> None:
+    examples = replace(some(30), earlier=(torch.arange(30) - 4).clamp(min=0))
+    buffer = Reservoir(12, tmp_path / "two", 1, lag=4)
+    buffer.add(examples)
+    buffer.add(replace(some(30, 30), earlier=(torch.arange(30) - 4).clamp(min=0)))
+    number = buffer.action[:, 0].long()
+    assert (number >= 30).any()
+    begin = torch.where(number < 30, 0, 30)
+    assert torch.equal(buffer.camera[:, 3, 3, 0].long(), number)
+    assert torch.equal(buffer.camera[:, 3, 3, 4].long(), torch.maximum(number - 4, begin))
+    again = Reservoir(12, tmp_path / "two", 1, lag=4)
+    again.restore(2)
+    assert torch.equal(again.camera, buffer.camera)
+    one = Reservoir(12, tmp_path / "one", 1)
+    one.add(examples)
+    assert one.camera.shape[-1] == 3
+    with pytest.raises(CheckpointError, match="part-00000"):
+        Reservoir(12, tmp_path / "one", 1, lag=4).restore(1)
+    with pytest.raises(DataError, match="no earlier pictures"):
+        Reservoir(12, tmp_path / "none", 1, lag=4).add(some(3))
+
+
+def test_a_student_of_two_pictures_is_distilled(fake, tmp_path) -> None:
+    with ShardWriter(tmp_path / "logs") as writer:
+        writer.add(clip(fake, seed=1, world="FlickeringWorld"))
+    torch.manual_seed(0)
+    start = CarNet(replace(TINY, lag=4))
+    config = settings(tmp_path / "run", data=str(tmp_path / "logs"), log_frames=8, log_steps=2, rounds=1)
+    folder = Distillation(config, Expert(), start, fake.FakeWorld()).run()
+    driver = load_policy(folder)
+    assert driver.net.config.lag == 4
+    parts = load_file(tmp_path / "run" / "buffer" / "part-00000.safetensors")
+    assert torch.equal(parts["camera"][6, ..., 3:], parts["camera"][2, ..., :3])
+    assert not torch.equal(parts["camera"][6, ..., 3:], parts["camera"][6, ..., :3])
+    # it can teach in its turn: its memory is begun anew with its episodes
+    visit(loop(fake, limit=3), driver, CarPolicy(net()), Mixture(0.5, 2), episodes=2, steps=5, seed=(1,))
+    assert torch.equal(label_clip(clip(fake), driver, lag=1).earlier, (torch.arange(10) - 1).clamp(min=0))
+    assert make_student("small2").config == SIZES["small2"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from safetensors.torch import load_file
 from xpeng_world.data.clip import Clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.policies import Expert, load_policy
+from xpeng_world.policies.car import SIZES, CarNetConfig
 from xpeng_world.policies.tutor import Tutor
-from xpeng_world.rl.imitation import Imitation, ImitationConfig, gather, label, mirror_examples, train_imitation
+from xpeng_world.rl.imitation import Examples, Imitation, ImitationConfig, gather, label, mirror_examples, train_imitation
 from xpeng_world.scene import Track
 from xpeng_world.world import observe
 
@@ -88,3 +89,44 @@ def test_a_resumed_run_equals_an_unbroken_one(examples, tmp_path) -> None:
 def test_an_unknown_policy_names_the_known_ones(tmp_path) -> None:
     with pytest.raises(ConfigError, match="known: car, vla"):
         train_imitation(ImitationConfig(policy="bus", out=str(tmp_path)))
+    with pytest.raises(ConfigError, match="did you mean 'small2'"):
+        train_imitation(ImitationConfig(size="smal2", out=str(tmp_path)))
+
+
+def test_the_earlier_picture_never_leaves_its_clip(fake) -> None:
+    parts = [label(drive(fake, seed, steps), lag=4) for seed, steps in ((0, 7), (1, 6))]
+    both = gather(parts)
+    assert both.earlier.tolist() == [0, 0, 0, 0, 0, 1, 2, 7, 7, 7, 7, 7, 8]
+    seen = both.pictures(torch.tensor([6, 8, 12]), 4)
+    assert torch.equal(seen[..., :3], both.camera[[6, 8, 12]])
+    assert torch.equal(seen[..., 3:], both.camera[[2, 7, 8]])
+    assert label(drive(fake, 0, 7)).earlier is None
+    assert torch.equal(both.pictures(torch.tensor([3]), 0), both.camera[3:4])
+    with pytest.raises(DataError, match="no earlier pictures"):
+        gather([parts[0], label(drive(fake, 0, 7))]).pictures(torch.tensor([3]), 4)
+
+
+def test_two_pictures_teach_what_one_cannot_tell(tmp_path, monkeypatch) -> None:
+    """The pedal depends on whether the present picture is brighter than the earlier one, whose own brightness tells nothing."""
+    monkeypatch.setitem(SIZES, "tiny2", CarNetConfig(widths=(8, 8, 8, 8), camera_features=16, state_features=8, features=16, lag=2))
+    rng = torch.Generator().manual_seed(0)
+    grey = torch.randint(80, 170, (64,), generator=rng)
+    brighter = torch.rand(64, generator=rng) < 0.5
+    grey = torch.cat((grey, grey + torch.where(brighter, 60, -60))).to(torch.uint8)
+    camera = grey.view(-1, 1, 1, 1).expand(-1, 64, 128, 3)
+    earlier = torch.cat((torch.arange(64), torch.arange(64)))
+    pedal = torch.cat((torch.zeros(64), torch.where(brighter, 0.8, -0.8)))
+    action = torch.stack((torch.zeros(128), pedal), -1)
+    examples = Examples(camera, torch.zeros(128, 5), torch.zeros(128, 20, 2), action, earlier)
+    settings = {"steps": 100, "batch_size": 16, "learning_rate": 1e-2, "augment": 0.0, "dropout": 0.0, "threads": 1}
+    run = Imitation(ImitationConfig(out=str(tmp_path), size="tiny2", **settings), examples)
+    for _ in range(80):
+        run.train_step()
+    rows = torch.arange(64, 128)
+    now, before = (examples.pictures(rows, 2).permute(0, 3, 1, 2).float() / 255).split(3, 1)
+    found = run.net.eval()(now, examples.ego[rows], examples.route[rows], before)[:, 1]
+    assert (found.sign() == pedal[rows].sign()).float().mean() > 0.95
+    run.save()
+    assert load_policy(tmp_path / "weights").net.config.lag == 2
+    with pytest.raises(CheckpointError, match="size=tiny2"):
+        Imitation(ImitationConfig(out=str(tmp_path), threads=1), examples).run()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -7,6 +10,7 @@ from xpeng_world.envs import Sb3VecEnv
 from xpeng_world.errors import CheckpointError, ConfigError
 from xpeng_world.policies.car import CarNet, CarNetConfig, CarPolicy
 from xpeng_world.rewards import StepReward
+from xpeng_world.rl.actor_critic import AccelerationActions, CarActorCritic, EarlierPictures, acceleration_to_pedal
 from xpeng_world.rl.ppo import PpoConfig, train_ppo
 from xpeng_world.world import observe
 
@@ -68,6 +72,67 @@ def test_a_finished_run_resumes_to_itself_and_a_longer_one_goes_on(fake, start, 
     assert any(not torch.equal(once[key], more[key]) for key in once)
     with pytest.raises(CheckpointError, match="seed=0"):
         train_ppo(config(tmp_path / "run", start, seed=3), environments(fake))
+
+
+def test_the_earlier_picture_stays_within_its_episode(fake) -> None:
+    env = EarlierPictures(Sb3VecEnv(2, world=fake.FlickeringWorld(), reward=Forward(), max_episode_steps=4), lag=2)
+    assert set(env.observation_space.spaces) == {"camera", "ego", "route", "earlier"}
+    env.seed(5)
+    first = env.reset()
+    assert np.array_equal(first["earlier"], first["camera"])
+    cameras = [first["camera"]]
+    for step in range(1, 7):
+        seen, _, done, infos = env.step(np.zeros((2, 2), np.float32))
+        assert env.observation_space.contains({name: value[0] for name, value in seen.items()})
+        if step == 4:
+            assert done.all()
+            for row in range(2):
+                last = infos[row]["terminal_observation"]
+                assert np.array_equal(last["earlier"], cameras[2][row])
+                assert not np.array_equal(last["camera"], seen["camera"][row])
+            cameras = [seen["camera"]]
+        else:
+            assert not done.any()
+            cameras.append(seen["camera"])
+        assert np.array_equal(seen["earlier"], cameras[max(0, len(cameras) - 3)])
+    assert len(cameras) == 3
+    env.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_start_with_a_lag_is_improved_with_its_lag(fake, tmp_path) -> None:
+    torch.manual_seed(0)
+    start = CarNet(replace(SMALL, lag=3))
+    torch.nn.init.normal_(start.action.weight, std=0.3)
+    start.save(tmp_path / "start")
+    folder = train_ppo(config(tmp_path / "rest", tmp_path / "start", steps=64, value_warmup=5), environments(fake))
+    a, b = load_file(tmp_path / "start" / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    folder = train_ppo(config(tmp_path / "run", tmp_path / "start", train_camera=True, learning_rate=1e-3), environments(fake))
+    after = load_file(folder / "model.safetensors")
+    assert CarNet.load(folder).config == start.config
+    first = "features.camera.0.weight"
+    assert not torch.equal(a[first][:, 3:], after[first][:, 3:])
+    # the actor that explores is the network that drives
+    actor = CarActorCritic(*spaces(fake), lambda _: 0.0, config=start.config)
+    actor.load_net(start)
+    world = fake.FlickeringWorld()
+    states = [world.reset([1, 2])]
+    states.append(world.step(states[0], torch.zeros(2, 2)))
+    memory = CarPolicy(start).initial_memory([1, 2])
+    _, memory = CarPolicy(start).act(observe(states[0]), memory)
+    wanted, _ = CarPolicy(start).act(observe(states[1]), memory)
+    seen = observe(states[1])
+    given = {"camera": seen.camera, "ego": seen.ego, "route": seen.route, "earlier": states[0].frame}
+    with torch.no_grad():
+        mean, _, _ = actor(given, deterministic=True)
+    assert torch.allclose(torch.stack((mean[:, 0], acceleration_to_pedal(mean[:, 1])), -1).clamp(-1, 1), wanted, atol=1e-5)
+
+
+def spaces(fake):
+    """Observation and action space of environments with an earlier picture."""
+    env = EarlierPictures(AccelerationActions(environments(fake)), 3)
+    return env.observation_space, env.action_space
 
 
 def test_numbers_that_do_not_fit_are_refused(start, tmp_path) -> None:
