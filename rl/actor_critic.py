@@ -128,8 +128,9 @@ class CarActorCritic(ActorCriticPolicy):
     """Gaussian policy around a car network's actions, with a critic that may know more; `load_net` starts it from an imitated one.
 
     Its actions are steering and acceleration as a share of `MOST_BRAKING` (see `pedal_to_acceleration`): a pedal brakes harder than it
-    accelerates, so noise on the pedal itself would slow the car, and a policy that learns to make up for that drives too fast without
-    the noise. The noise of successive steps is correlated, so that it leads somewhere; each action's own distribution is the Gaussian's.
+    accelerates, so noise on the pedal itself would slow the car, and a policy that learns to make up for that would drive too fast
+    without the noise. The noise of successive steps is correlated, so that it leads somewhere; each action's own distribution is the
+    Gaussian's.
     """
 
     def __init__(self, *args: Any, config: CarNetConfig | None = None, noise_memory: float = 0.0, **kwargs: Any) -> None:
