@@ -43,7 +43,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("compile a policy for the car and bundle it: ONNX, int8, TensorRT", "evaluation.export:export_policy", ("policy",)),
     "fidelity": Command("measure the learned world's pictures on held-out clips", "evaluation.fidelity:fidelity"),
     "bench": Command("measure speed, start-up time and memory", "evaluation.bench:bench"),
-    "bench-car": Command("measure how long the car network takes to decide", "evaluation.bench_car:bench_car", ("policy",)),
+    "bench-car": Command("measure how long a policy takes to decide", "evaluation.bench_car:bench_car", ("policy",)),
     "measure-gain": Command("train PPO with several seeds and score what it gained", "factory.gain:measure_gain"),
     "measure-grpo": Command("train GRPO with several seeds and score what it gained", "factory.gain_grpo:measure_grpo"),
     "factory": Command("run the whole line, from recording to scores", "factory.pipeline:factory", spellings=(("from", "begin"),)),

@@ -34,6 +34,7 @@ def measure_grpo(
     settings: Mapping[str, Any] | None,
     world: str,
     suite: str,
+    seed: int,
     judges: list[str],
     episodes: int | None,
     workers: int,
@@ -52,6 +53,7 @@ def measure_grpo(
         settings: other keys of the command `grpo`, for every run; None for none.
         world: what GRPO drives in, and what the judge "learned" is.
         suite: what is scored.
+        seed: added to the suite's seeds: another draw of episodes in the same circumstances.
         judges: of JUDGES.
         episodes: only the first so many of the suite.
         workers: processes that drive in the reference world.
@@ -77,13 +79,16 @@ def measure_grpo(
     for judge in judges:
         where = "reference" if judge == "reference" else world
         score = lambda name, policy, where=where, judge=judge: scores(
-            folder / f"{name}-{judge}.json", {"policy": policy, "world": where, "suite": suite, "episodes": episodes}, chosen, workers
+            folder / f"{name}-{judge}-{Path(suite).stem}-{seed}.json",
+            {"policy": policy, "world": where, "suite": suite, "seed": seed, "episodes": episodes},
+            chosen,
+            workers,
         )
         start, runs = score("start", init), [score(f"seed{s}", path) for s, path in zip(seeds, trained, strict=True)]
         metrics |= gains(judge, start, runs, seeds)
     others = "" if not settings else f" settings={{{','.join(f'{key}:{value}' for key, value in settings.items())}}}"
     command = f"xpeng-world measure-grpo init={init} seeds=[{','.join(map(str, seeds))}] rounds={rounds}{others} world={world}"
-    command += f" suite={suite} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
+    command += f" suite={suite} seed={seed} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
     path = write_evidence(folder / "metrics.json", evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds))
     for key, figure in metrics.items():
         if isinstance(figure, Estimate):
@@ -117,7 +122,7 @@ def scores(kept: Path, what: dict[str, Any], suite: Any, workers: int) -> dict[i
         page = json.loads(kept.read_text(encoding="utf-8"))
         if page.get("of") == of:
             return {int(index): points for index, points in page["points"].items()}
-    found = run_suite(what["policy"], what["world"], suite, workers=workers)
+    found = run_suite(what["policy"], what["world"], suite, workers=workers, seed=what["seed"])
     points = {row.episode.index: row.scores["epdms"] for row in found.scored}
     write_text(kept, json.dumps({"of": of, "points": points}, indent=1) + "\n")
     return points

@@ -134,6 +134,20 @@ LINE: tuple[Stage, ...] = (
         outputs=("weights/**",),
     ),
     Stage(
+        "grpo",
+        "the VLA improves by reinforcement in the learned world, episodes of a group judged by each other",
+        (
+            Call(
+                "grpo",
+                "grpo",
+                {"init": "{imitate-vla}/weights", "world": "{world}/weights", "out": OUT, "seed": "{seed}", "threads": "{threads}"},
+            ),
+        ),
+        inputs=("world", "imitate-vla"),
+        outputs=("weights/**",),
+        exact=True,
+    ),
+    Stage(
         "distil",
         "a small car network learns from the one after PPO, in states of its own",
         (
@@ -164,6 +178,7 @@ LINE: tuple[Stage, ...] = (
     _score("score-imitated", "{imitate}/weights", "score the imitated car network in both worlds", "imitate"),
     _score("score-ppo", "{ppo}/weights", "score the car network after PPO in both worlds", "ppo"),
     _score("score-vla", "{imitate-vla}/weights", "score the imitated VLA in both worlds", "imitate-vla"),
+    _score("score-grpo", "{grpo}/weights", "score the VLA after GRPO in both worlds", "grpo"),
     _score("score-car", "{export}/bundle.zip", "score the exported file itself in both worlds", "export"),
 )
 

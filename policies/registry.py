@@ -44,7 +44,7 @@ def load_policy(name_or_path: str | Path) -> Policy:
             return BundlePolicy.load(name)
     folder = name.removesuffix(":slow")
     mode: Literal["fast", "slow"] = "fast" if folder == name else "slow"
-    if folder == "vla" or (Path(folder) / VLA_PAGE).is_file():
+    if is_vla_name(name):
         from .vla.policy import VlaPolicy
 
         return VlaPolicy.shipped(mode) if folder == "vla" else VlaPolicy.load(folder, mode)
@@ -55,3 +55,9 @@ def load_policy(name_or_path: str | Path) -> Policy:
     raise ConfigError(
         f"unknown policy '{name}', and no such folder; {nearest(name, [*POLICIES, 'vla'])}, or a folder with a car network or a VLA"
     )
+
+
+def is_vla_name(name: str) -> bool:
+    """Whether a policy's name means a VLA, the shipped one or a folder's, in either mode."""
+    folder = name.removesuffix(":slow")
+    return folder == "vla" or (Path(folder) / VLA_PAGE).is_file()

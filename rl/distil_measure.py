@@ -23,6 +23,7 @@ from ..world import Policy
 def measure_student(
     student: str,
     teacher: str,
+    figure: str,
     alone: str,
     out: str,
     world: str,
@@ -34,13 +35,14 @@ def measure_student(
 ) -> Path:
     """Score a student and its teacher on the same episodes and write how much of the score is left.
 
-    Figures: `student_share`, the student's mean closed-loop EPDMS over the teacher's, with an interval over episodes drawn
-    again in pairs; both scores; `parameters_ratio`, the student's parameters over the teacher's, left out where the teacher
-    is no network; `distilled_over_alone`, the student's score over that of `alone`.
+    Figures: the share, `student_share` or the name given as `figure`: the student's mean closed-loop EPDMS over the teacher's, with an
+    interval over episodes drawn again in pairs; both scores; `parameters_ratio`, the student's parameters over the teacher's, left
+    out where the teacher is no network; `distilled_over_alone`, the student's score over that of `alone`.
 
     Args:
         student: name or folder.
         teacher: name or folder.
+        figure: name of the share.
         alone: a network of the student's size that had no teacher to ask; "none" for none.
         out: folder for metrics.json and the scores; parts that are there are not measured again.
         world: what is driven in.
@@ -74,7 +76,7 @@ def measure_student(
         raise DataError(f"no episode of '{suite}' in which teacher '{teacher}' has points; nothing to compare with")
     column = {role: [found[i] for i in common] for role, found in scores.items()}
     metrics: dict[str, Estimate | float] = {f"{role}_score": bootstrap(values) for role, values in column.items()}
-    metrics["student_share"] = _share(column["student"], column["teacher"])
+    metrics[figure] = _share(column["student"], column["teacher"])
     if "alone" in column and any(column["alone"]):
         metrics["distilled_over_alone"] = _share(column["student"], column["alone"])
     sizes = {role: parameters(policy) for role, policy in loaded.items()}
@@ -82,17 +84,16 @@ def measure_student(
         metrics |= {f"{role}_parameters": float(count) for role, count in sizes.items() if count}
         metrics["parameters_ratio"] = sizes["student"] / sizes["teacher"]
     limit = "" if episodes is None else f" episodes={episodes}"
-    command = (
-        f"xpeng-world measure-student student={student} teacher={teacher} alone={alone} world={world} suite={suite}{limit} seed={seed}"
-    )
+    command = f"xpeng-world measure-student student={student} teacher={teacher} figure={figure} alone={alone}"
+    command += f" world={world} suite={suite}{limit} seed={seed}"
     first = [episode.seed + 1_000_000 * seed for episode in load_suite(suite).first(episodes).episodes]
     record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=first)
     path = write_evidence(folder / "metrics.json", record)
     if results != "none":
         merge_evidence(results, record)
-    for key, figure in record["metrics"].items():
-        interval = "" if figure["low"] is None else f"  [{figure['low']:.4g}, {figure['high']:.4g}]"
-        print(f"{key:22s} {figure['value']:10.4g}{interval}")
+    for key, found in record["metrics"].items():
+        interval = "" if found["low"] is None else f"  [{found['low']:.4g}, {found['high']:.4g}]"
+        print(f"{key:22s} {found['value']:10.4g}{interval}")
     return path
 
 

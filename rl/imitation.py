@@ -146,7 +146,7 @@ class ImitationConfig:
     augment: float = 1.0  # strength of the changes to the pictures, see `rl.augment`
     dropout: float = 0.2  # of the features before the action, in training only
     hint_weight: float = 1.0  # of the error in what the features must tell: the vehicle and the light ahead, and who is where
-    precision: str = "auto"  # of the convolutions: float32, bfloat16 or auto
+    precision: str = "auto"  # of the products in training: float32, bfloat16 or auto
     save_minutes: float = 3.0
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
     threads: int = 2

@@ -19,6 +19,7 @@ from ..errors import CheckpointError, ConfigError
 from ..policies.vla.bins import ACCELERATE, STEER
 from ..policies.vla.model import VlaModel
 from ..policies.vla.tokens import FRAME_TOKENS, PROMPT_LENGTH, Vocabulary
+from ..world_model.video.precision import resolve_precision
 from ..world_model.video.tokenizer import FrameTokenizer
 from .vla_moments import Moments, moments_of_logs
 
@@ -168,7 +169,7 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
         save_total_limit=1,
         report_to=["tensorboard"],
         use_cpu=True,
-        bf16=False,
+        bf16=resolve_precision(config.precision, "cpu") == "bfloat16",
         gradient_checkpointing=False,
         dataloader_num_workers=0,
         disable_tqdm=False,

@@ -23,7 +23,7 @@ def test_gains_are_over_the_episodes_that_all_have() -> None:
 def test_scores_are_kept_until_the_weights_change(tmp_path, monkeypatch) -> None:
     asked = []
 
-    def run_suite(policy, world, suite, workers):
+    def run_suite(policy, world, suite, workers, seed):
         asked.append(policy)
         row = lambda index, points: runner.Row(type("Episode", (), {"index": index})(), scores={"epdms": points})
         return type("Found", (), {"scored": [row(4, 12.5), row(6, 80.0)]})()
@@ -32,7 +32,7 @@ def test_scores_are_kept_until_the_weights_change(tmp_path, monkeypatch) -> None
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "model").write_text("a")
-    ask = lambda suite: scores(tmp_path / "kept.json", {"policy": str(weights), "world": "learned", "suite": suite}, None, 1)
+    ask = lambda suite: scores(tmp_path / "kept.json", {"policy": str(weights), "world": "learned", "suite": suite, "seed": 0}, None, 1)
     assert ask("validation") == ask("validation") == {4: 12.5, 6: 80.0}
     assert len(asked) == 1
     (weights / "model").write_text("b")

@@ -37,7 +37,13 @@ def drives(monkeypatch):
 
 
 def measure(folders, **changes):
-    base = {"student": str(folders / "student"), "teacher": str(folders / "teacher"), "alone": "none", "out": str(folders / "out")}
+    base = {
+        "student": str(folders / "student"),
+        "teacher": str(folders / "teacher"),
+        "figure": "student_share",
+        "alone": "none",
+        "out": str(folders / "out"),
+    }
     base |= {"world": "reference", "suite": "validation", "episodes": 4, "workers": 1, "seed": 0, "results": "none"}
     return measure_student(**{**base, **changes})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -18,6 +19,7 @@ from ...data.split import check_trainable
 from ...errors import CheckpointError, DataError
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .hints import HINTS, HintHead, hint_loss, mirror_hints, scene_hints
+from .precision import resolve_precision
 from .tokenizer import FrameTokenizer, frames_of, pictures_of, tokenizer_loss
 
 STATE = ("tokenizer-training", 2)
@@ -27,7 +29,7 @@ STATE = ("tokenizer-training", 2)
 class TrainTokenizerConfig:
     """Everything a run of tokenizer training depends on."""
 
-    data: str = "runs/logs"  # folder of shards
+    data: str | list[str] = "runs/logs"  # folder of shards, or several
     out: str = "runs/tokenizer"  # weights go to OUT/weights
     seed: int = 0
     steps: int = 20_000  # optimiser steps of the whole schedule
@@ -40,6 +42,7 @@ class TrainTokenizerConfig:
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
     report_steps: int = 1000  # optimiser steps between validations
+    precision: str = "auto"  # float32, bfloat16 or auto
     threads: int = 2
     device: str = "cpu"
     resume: bool = True
@@ -81,6 +84,7 @@ class TokenizerTrainer:
         self.hints = unknown(frames) if hints is None else hints
         self.validation_hints = unknown(validation) if validation_hints is None else validation_hints
         self.out = Path(config.out)
+        self.precision = resolve_precision(config.precision, config.device)
         torch.manual_seed(config.seed)
         self.model = FrameTokenizer(**sizes).to(config.device)
         with torch.no_grad():
@@ -140,9 +144,11 @@ class TokenizerTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         pictures = pictures_of(batch.to(config.device))
-        shown, quantised = self.model(pictures)
+        with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            shown, quantised = self.model(pictures)
         known = hints[:, 0].isfinite()
-        loss = tokenizer_loss(shown, pictures) + config.hint_weight * hint_loss(self.head(quantised), hints.nan_to_num(), known)
+        read = self.head(quantised.float())
+        loss = tokenizer_loss(shown.float(), pictures) + config.hint_weight * hint_loss(read, hints.nan_to_num(), known)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
@@ -246,13 +252,16 @@ def train_tokenizer(config: TrainTokenizerConfig) -> Path:
         DataError: no clip to train on.
     """
     torch.set_num_threads(config.threads)
-    clips = list_clips(config.data, "train")
-    try:
-        held_out = list_clips(config.data, "validation")
-    except DataError:
+    folders = [config.data] if isinstance(config.data, str) else config.data
+    clips = [address for folder in folders for address in list_clips(folder, "train")]
+    held_out: list[ClipAddress] = []
+    for folder in folders:
+        with contextlib.suppress(DataError):
+            held_out += list_clips(folder, "validation")
+    if not held_out:
         kept = max(1, len(clips) // 10)
         if len(clips) < 2:
-            raise DataError(f"'{config.data}' holds one clip; training needs two or more, one of them to validate on") from None
+            raise DataError(f"'{config.data}' holds one clip; training needs two or more, one of them to validate on")
         clips, held_out = clips[:-kept], clips[-kept:]
     with_hints = config.hint_weight > 0
     frames, hints = load_frames(clips, config.max_frames, trainable=True, with_hints=with_hints)
