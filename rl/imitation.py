@@ -124,6 +124,7 @@ class VlaSettings:
     init: str | None = None  # folder of a VLA to start from; its frame tokenizer is then the one used
     run: int = 3  # frames of a sample, one after another; each is a decision to learn
     clips: int = 0  # use the first so many clips only; 0: all
+    drop: float = 0.1  # share of the visual tokens that training replaces by drawn ones
     camera: bool = True  # False hides the camera: all visual tokens are 0
     half: bool = True  # store the weights in float16
 
@@ -150,6 +151,7 @@ class ImitationConfig:
     save_minutes: float = 3.0
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
     threads: int = 2
+    device: str = "cpu"  # cpu or cuda; policy=vla only
     resume: bool = True
     vla: VlaSettings = field(default_factory=VlaSettings)  # policy=vla only
 
@@ -164,6 +166,8 @@ def train_imitation(config: ImitationConfig) -> Path:
     """
     if config.policy not in POLICIES:
         raise ConfigError(f"cannot train policy '{config.policy}'; {nearest(config.policy, POLICIES)}")
+    if config.device not in ("cpu", "cuda") or (config.device == "cuda" and config.policy != "vla"):
+        raise ConfigError(f"device={config.device}: use cpu; policy=vla also trains on cuda")
     torch.set_num_threads(config.threads)
     if config.policy == "vla":
         from .imitation_vla import train_vla

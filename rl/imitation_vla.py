@@ -148,7 +148,7 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from transformers.trainer_utils import get_last_checkpoint
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     disable_progress_bar()
     out = Path(config.out)
@@ -168,8 +168,8 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
         save_strategy="no",
         save_total_limit=1,
         report_to=["tensorboard"],
-        use_cpu=True,
-        bf16=resolve_precision(config.precision, "cpu") == "bfloat16",
+        use_cpu=config.device == "cpu",
+        bf16=resolve_precision(config.precision, config.device) == "bfloat16",
         gradient_checkpointing=False,
         dataloader_num_workers=0,
         disable_tqdm=False,
@@ -178,7 +178,9 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if config.resume and checkpoints.is_dir() else None
     with _scalars_in(out / "tensorboard"):
-        trainer = SFTTrainer(
+        trainer = _trainer(
+            config,
+            model.vocabulary,
             model=model.decoder,
             args=arguments,
             train_dataset=Dataset.from_list(rows),
@@ -186,7 +188,29 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
             callbacks=[_clock(config.minutes, config.save_minutes)],
         )
         trainer.train(resume_from_checkpoint=last)
-    model.decoder.eval()
+    model.decoder.eval().to("cpu")
+
+
+def without_some(vocabulary: Vocabulary, ids: Tensor, share: float, seed: Sequence[int]) -> Tensor:
+    """Ids [B, L] with a share of the visual tokens replaced by drawn ones, so that no clip can be known by a few of its tokens."""
+    rng = np.random.default_rng(seed)
+    visual = (ids >= vocabulary.first_visual) & (ids < vocabulary.first_visual + vocabulary.codebook)
+    replaced = torch.from_numpy(rng.random(ids.shape) < share).to(ids.device)
+    drawn = torch.from_numpy(vocabulary.first_visual + rng.integers(vocabulary.codebook, size=ids.shape)).to(ids.device)
+    return torch.where(visual & replaced, drawn, ids)
+
+
+def _trainer(config: ImitationConfig, vocabulary: Vocabulary, **arguments: Any) -> Any:
+    """TRL's trainer, which leaves out visual tokens by draws that follow from (seed, step)."""
+    from trl import SFTTrainer
+
+    class Trainer(SFTTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *rest: Any, **others: Any) -> Any:
+            seed = (config.seed, 43, self.state.global_step)
+            kept = without_some(vocabulary, inputs["input_ids"], config.vla.drop, seed)
+            return super().compute_loss(model, {**inputs, "input_ids": kept}, *rest, **others)
+
+    return Trainer(**arguments)
 
 
 @contextmanager

@@ -56,3 +56,16 @@ def test_train_grpo_improves_a_vla_and_drives_both(tmp_path) -> None:
     improved, rewards = example("train_grpo").main(str(tmp_path / "start"), str(tmp_path / "out"), "1", **small)
     assert VlaModel.load(improved).facts["trained_by"] == "grpo"
     assert list(rewards) == ["start", "after GRPO"]
+
+
+def test_drive_with_vla_prints_thoughts(tmp_path, capsys) -> None:
+    import torch
+    from xpeng_world.policies.vla import VlaModel
+    from xpeng_world.world_model.video.tokenizer import FrameTokenizer
+
+    torch.manual_seed(0)
+    VlaModel.create("tiny", FrameTokenizer(levels=[5, 4, 3], widths=[16, 16, 16], blocks=1)).save(tmp_path / "vla")
+    thoughts, _ = example("drive_with_vla").main(str(tmp_path / "vla"), steps=3)
+    assert len(thoughts) == 3
+    assert all(thought.startswith("<slow>") for thought in thoughts)
+    assert "3 decisions" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.policies import load_policy
 from xpeng_world.policies.vla import VlaModel
 from xpeng_world.rl.imitation import ImitationConfig, VlaSettings, train_imitation
-from xpeng_world.rl.imitation_vla import IGNORED, action_errors, runs, sequence
+from xpeng_world.rl.imitation_vla import IGNORED, action_errors, runs, sequence, without_some
 from xpeng_world.rl.vla_moments import moments_of_logs
 from xpeng_world.world_model.video.tokenizer import FrameTokenizer
 
@@ -144,3 +144,25 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(logs, tokenizer, t
         train_imitation(config(logs, tokenizer, tmp_path, vla=VlaSettings(size="huge", tokenizer=str(tokenizer), run=2)))
     with pytest.raises(CheckpointError, match="no usable tokenizer"):
         train_imitation(config(logs, tokenizer, tmp_path, vla=VlaSettings(size="tiny", tokenizer=str(tmp_path), run=2)))
+
+
+def test_a_share_of_the_visual_tokens_is_left_out(moments):
+    model, found = moments
+    vocabulary = model.vocabulary
+    ids = torch.tensor([sequence(vocabulary, found, rows, True)["input_ids"] for rows in ((0, 1), (2, 3))])
+    assert torch.equal(without_some(vocabulary, ids, 0.0, (0, 1)), ids)
+    dropped = without_some(vocabulary, ids, 0.5, (0, 1))
+    assert torch.equal(dropped, without_some(vocabulary, ids, 0.5, (0, 1)))
+    assert not torch.equal(dropped, without_some(vocabulary, ids, 0.5, (0, 2)))
+    visual = (ids >= vocabulary.first_visual) & (ids < vocabulary.first_visual + vocabulary.codebook)
+    assert 0.3 < (ids != dropped)[visual].float().mean() < 0.7
+    assert torch.equal(ids[~visual], dropped[~visual])
+    assert (dropped[visual] >= vocabulary.first_visual).all()
+    assert (dropped[visual] < vocabulary.first_visual + vocabulary.codebook).all()
+
+
+def test_another_device_is_refused(logs, tokenizer, tmp_path):
+    with pytest.raises(ConfigError, match="device=tpu"):
+        train_imitation(config(logs, tokenizer, tmp_path / "a", device="tpu"))
+    with pytest.raises(ConfigError, match="policy=vla"):
+        train_imitation(config(logs, tokenizer, tmp_path / "a", device="cuda", policy="car"))
