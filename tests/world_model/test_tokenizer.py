@@ -4,7 +4,7 @@ import pytest
 import torch
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import CheckpointError, DataError
-from xpeng_world.world_model.video.tokenizer import TOKENS, FiniteScalarQuantiser, FrameTokenizer, tokenizer_loss, train_tokenizer
+from xpeng_world.world_model.video.tokenizer import TOKENS, FiniteScalarQuantiser, FrameTokenizer, spread_loss, tokenizer_loss, train_tokenizer
 from xpeng_world.world_model.video.train_tokenizer import TokenizerTrainer, TrainTokenizerConfig
 
 SMALL = {"levels": [5, 4, 3], "widths": [16, 16, 16], "blocks": 1}
@@ -135,3 +135,12 @@ def test_the_command_reads_clips(tmp_path):
     config = TrainTokenizerConfig(data=str(tmp_path / "logs"), out=str(tmp_path / "run"), steps=1, batch_size=2, threads=1)
     weights = train_tokenizer(config)
     assert FrameTokenizer.load(weights).encode(pictures(1)).shape == (1, TOKENS)
+
+
+def test_numbers_that_vary_in_every_place_are_not_punished():
+    generator = torch.Generator().manual_seed(0)
+    varied = torch.randn(4000, TOKENS, 4, generator=generator)
+    assert spread_loss(varied) < 0.01
+    by_place_alone = torch.randn(1, TOKENS, 4, generator=generator).expand(4000, -1, -1)
+    assert spread_loss(by_place_alone) > 0.9
+    assert spread_loss(varied + 2) > 3

@@ -112,10 +112,15 @@ class FrameTokenizer(ModelMixin, ConfigMixin):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [B, 3, H, W] in [-1, 1] as the tokens show them, and the quantised values [B, 32, D]."""
-        quantised = self.quantiser(self.encoder(pictures - self.mean).flatten(2).transpose(1, 2))
-        return self._paint(quantised), quantised
+        quantised = self.quantiser(self.look(pictures))
+        return self.paint(quantised), quantised
 
-    def _paint(self, quantised: Tensor) -> Tensor:
+    def look(self, pictures: Tensor) -> Tensor:
+        """Numbers [B, 32, D] to be quantised, of pictures [B, 3, H, W] in [-1, 1]."""
+        return self.encoder(pictures - self.mean).flatten(2).transpose(1, 2)
+
+    def paint(self, quantised: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W], about -1 to 1, of quantised values [B, 32, D]."""
         grid = quantised.transpose(1, 2).unflatten(2, GRID)
         return self.mean + self.decoder(self.enter(grid) + self.place)
 
@@ -129,8 +134,7 @@ class FrameTokenizer(ModelMixin, ConfigMixin):
         if frames.dtype != torch.uint8 or tuple(frames.shape[1:]) != (CAMERA.height, CAMERA.width, 3):
             wanted = f"[B, {CAMERA.height}, {CAMERA.width}, 3]"
             raise DataError(f"the tokenizer reads uint8 frames {wanted}, not {frames.dtype} {list(frames.shape)}; resize them")
-        quantised = self.quantiser(self.encoder(pictures_of(frames) - self.mean).flatten(2).transpose(1, 2))
-        return self.quantiser.codes(quantised)
+        return self.quantiser.codes(self.quantiser(self.look(pictures_of(frames))))
 
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
@@ -143,7 +147,7 @@ class FrameTokenizer(ModelMixin, ConfigMixin):
             raise DataError(f"a frame is {TOKENS} tokens; got {list(tokens.shape)}")
         if tokens.numel() and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.codebook_size):
             raise DataError(f"tokens run from 0 to {self.codebook_size - 1}; got {int(tokens.min())} to {int(tokens.max())}")
-        return frames_of(self._paint(self.quantiser.values(tokens)))
+        return frames_of(self.paint(self.quantiser.values(tokens)))
 
     @classmethod
     def load(cls, path: str | Path) -> FrameTokenizer:
@@ -174,6 +178,14 @@ def tokenizer_loss(shown: Tensor, pictures: Tensor) -> Tensor:
     error = shown - pictures
     edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
     return error.square().mean() + 0.25 * error.abs().mean() + 0.1 * edges
+
+
+def spread_loss(z: Tensor) -> Tensor:
+    """How far the numbers to be quantised [B, 32, D] are from mean 0 and deviation 1 over a batch, in each place of the grid.
+
+    Without it an encoder settles on few of the codes and tells its pictures apart by them alone.
+    """
+    return z.mean(0).square().mean() + (z.std(0) - 1).square().mean()
 
 
 def __getattr__(name: str) -> object:

@@ -20,9 +20,9 @@ from ...errors import CheckpointError, DataError
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .hints import HINTS, HintHead, hint_loss, mirror_hints, scene_hints
 from .precision import resolve_precision
-from .tokenizer import FrameTokenizer, frames_of, pictures_of, tokenizer_loss
+from .tokenizer import FrameTokenizer, frames_of, pictures_of, spread_loss, tokenizer_loss
 
-STATE = ("tokenizer-training", 2)
+STATE = ("tokenizer-training", 3)
 
 
 @dataclass
@@ -38,6 +38,7 @@ class TrainTokenizerConfig:
     warmup: int = 200  # optimiser steps
     ema: float = 0.999
     hint_weight: float = 2.0  # of reading the lead vehicle, the red light and the nearest road users off the tokens; 0: looks alone
+    spread_weight: float = 0.1  # of using all codes in every place, see `spread_loss`
     max_frames: int = 60_000  # frames kept in memory, evenly taken from all clips (25 KB each)
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
@@ -145,10 +146,14 @@ class TokenizerTrainer:
             group["lr"] = rate
         pictures = pictures_of(batch.to(config.device))
         with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            shown, quantised = self.model(pictures)
+            z = self.model.look(pictures).float()
+            quantised = self.model.quantiser(z)
+            shown = self.model.paint(quantised)
         known = hints[:, 0].isfinite()
-        read = self.head(quantised.float())
+        read = self.head(quantised)
         loss = tokenizer_loss(shown.float(), pictures) + config.hint_weight * hint_loss(read, hints.nan_to_num(), known)
+        if len(z) > 1:
+            loss = loss + config.spread_weight * spread_loss(z)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
@@ -205,7 +210,7 @@ class TokenizerTrainer:
         meta = read_meta(folder, *STATE)
         if meta is None:
             return
-        for key in ("seed", "batch_size", "steps", "hint_weight"):
+        for key in ("seed", "batch_size", "steps", "hint_weight", "spread_weight"):
             if meta["config"][key] != getattr(self.config, key):
                 was, now = meta["config"][key], getattr(self.config, key)
                 raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
