@@ -4,7 +4,14 @@ import pytest
 import torch
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import CheckpointError, DataError
-from xpeng_world.world_model.video.tokenizer import TOKENS, FiniteScalarQuantiser, FrameTokenizer, spread_loss, tokenizer_loss, train_tokenizer
+from xpeng_world.world_model.video.tokenizer import (
+    TOKENS,
+    FiniteScalarQuantiser,
+    FrameTokenizer,
+    spread_loss,
+    tokenizer_loss,
+    train_tokenizer,
+)
 from xpeng_world.world_model.video.train_tokenizer import TokenizerTrainer, TrainTokenizerConfig
 
 SMALL = {"levels": [5, 4, 3], "widths": [16, 16, 16], "blocks": 1}
