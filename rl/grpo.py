@@ -116,9 +116,9 @@ class Grpo:
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations import TensorBoardCallback
         from transformers.trainer_callback import PrinterCallback
-        from trl import GRPOTrainer
 
         from .grpo_clock import Clock
+        from .grpo_trainer import trainer_class
 
         config = self.config
         rewards: list[Any] = [driving_reward, format_reward]
@@ -126,7 +126,7 @@ class Grpo:
         with SummaryWriter(str(self.out / "tensorboard")) as scalars, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             self.model.decoder.train()
-            trainer = GRPOTrainer(
+            trainer = trainer_class(self.model.vocabulary, config.mode)(
                 model=self.model.decoder,
                 reward_funcs=rewards,
                 args=self._arguments(),

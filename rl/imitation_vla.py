@@ -164,6 +164,7 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
         seed=config.seed,
         max_length=None,
         packing=False,
+        train_sampling_strategy="group_by_length",  # those with thoughts apart from those without
         logging_steps=10,
         save_strategy="no",
         save_total_limit=1,
@@ -204,14 +205,25 @@ def without_some(vocabulary: Vocabulary, ids: Tensor, share: float, seed: Sequen
 
 
 def _trainer(config: ImitationConfig, vocabulary: Vocabulary, **arguments: Any) -> Any:
-    """TRL's trainer, which leaves out visual tokens by draws that follow from (seed, step)."""
+    """TRL's trainer, which leaves out visual tokens by draws that follow from (seed, step), and reads off only what is learned.
+
+    Nine tenths of a sample are told, not learned: off a GPU, where TRL's own loss reads every token off, most of a step went there.
+    """
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *rest: Any, **others: Any) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
+        ) -> Any:
             seed = (config.seed, 43, self.state.global_step)
-            kept = without_some(vocabulary, inputs["input_ids"], config.vla.drop, seed)
-            return super().compute_loss(model, {**inputs, "input_ids": kept}, *rest, **others)
+            ids = without_some(vocabulary, inputs["input_ids"], config.vla.drop, seed)
+            labels = inputs["labels"][:, 1:]
+            columns = (labels != IGNORED).any(0).nonzero().flatten()
+            outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], logits_to_keep=columns, use_cache=False)
+            told = labels[:, columns]
+            total = torch.nn.functional.cross_entropy(outputs.logits.flatten(0, 1).float(), told.flatten(), reduction="sum")
+            loss = total / ((told != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+            return (loss, outputs) if return_outputs else loss
 
     return Trainer(**arguments)
 

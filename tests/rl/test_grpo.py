@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from xpeng_world.policies.vla.tokens import PROMPT_LENGTH
 from xpeng_world.rewards import StepReward
 from xpeng_world.rl.grpo import Grpo, GrpoConfig, train_grpo
 from xpeng_world.rl.grpo_rollout import DrivenEpisode, Driving, draw_parts, drive_groups, sample_of
+from xpeng_world.rl.grpo_trainer import trainer_class
 from xpeng_world.world import observe
 from xpeng_world.world_model.video.tokenizer import FrameTokenizer
 
@@ -96,6 +98,31 @@ def test_the_trainer_sees_what_the_driver_saw(fake, start, mode, hold, temperatu
         shorter = type(shorter)(shorter.prompt[-CONTEXT // 2 :], shorter.completion, shorter.logprobs, shorter.mask)
         now, then = logprobs_of(model, shorter, temperature)
         assert not torch.allclose(now, then, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mode", "hold"), [("fast", 1), ("fast", 3), ("slow", 1)])
+def test_probabilities_are_read_off_wherever_a_token_was_drawn(fake, start, mode, hold) -> None:
+    model = VlaModel.load(start)
+    episodes = drive_groups(loop(fake), model, Driving(STEPS, hold, mode), [3, 4], 2, [0])
+    samples = [sample_of(model, episode, 0, length, hold) for episode, length in zip(episodes, (1, 2, 2, 1), strict=True)]
+    before, after = (max(len(getattr(sample, name)) for sample in samples) for name in ("prompt", "completion"))
+    ids = torch.full((len(samples), before + after), model.vocabulary.ids["<pad>"])
+    mask = torch.zeros_like(ids)
+    for row, sample in enumerate(samples):
+        where = slice(before - len(sample.prompt), before + len(sample.completion))
+        ids[row, where], mask[row, where] = torch.tensor(sample.prompt + sample.completion), 1
+    trainer = type("Trainer", (), {"temperature": 0.7, "accelerator": type("Plain", (), {"autocast": staticmethod(nullcontext)})})()
+    read = trainer_class(model.vocabulary, mode)._get_per_token_logps_and_entropies
+    with torch.no_grad():
+        found, entropy, _ = read(trainer, model.decoder, ids, mask, after, batch_size=3, compute_entropy=True)
+        table = torch.log_softmax(model.decoder(input_ids=ids, attention_mask=mask).logits[:, before - 1 : -1] / 0.7, -1)
+    assert found.shape == entropy.shape == (len(samples), after)
+    for row, sample in enumerate(samples):
+        drawn = [k for k, counts in enumerate(sample.mask) if counts]
+        assert drawn
+        wanted = table[row, drawn].gather(1, ids[row, before:][drawn].unsqueeze(1)).squeeze(1)
+        assert torch.allclose(found[row, drawn], wanted, atol=1e-5)
+        assert torch.allclose(entropy[row, drawn], -(table[row, drawn].exp() * table[row, drawn]).sum(-1), atol=1e-4)
 
 
 def test_only_drawn_numbers_are_learned(fake, start) -> None:

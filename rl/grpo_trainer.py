@@ -1,0 +1,64 @@
+"""TRL's GRPO trainer, told where a sample can have been drawn: everything else is read but needs no probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..policies.vla.model import Mode
+from ..policies.vla.tokens import Vocabulary
+
+
+def written_columns(vocabulary: Vocabulary, mode: Mode, ids: Tensor, begin: int) -> Tensor:
+    """Columns of ids [B, L] from `begin` on in which any row may have drawn its token.
+
+    In fast mode these are the two numbers that follow `<act>`, drawn or held; in slow mode, where thoughts have any length, all.
+    """
+    places = torch.arange(begin, ids.shape[1], device=ids.device)
+    if mode == "slow":
+        return places
+    opened = ids == vocabulary.ids["<act>"]
+    after = torch.zeros_like(opened)
+    after[:, 1:] |= opened[:, :-1]
+    after[:, 2:] |= opened[:, :-2]
+    return places[after[:, begin:].any(0)]
+
+
+def trainer_class(vocabulary: Vocabulary, mode: Mode) -> Any:
+    """A GRPOTrainer that reads probabilities off the columns of `written_columns` alone.
+
+    The world's tokens are most of a sample. TRL's own loss gives all of them probabilities, which off a GPU takes most of the time,
+    and masks them afterwards.
+    """
+    from trl import GRPOTrainer
+
+    class Trainer(GRPOTrainer):
+        def _get_per_token_logps_and_entropies(
+            self,
+            model: Any,
+            input_ids: Tensor,
+            attention_mask: Tensor,
+            logits_to_keep: int,
+            batch_size: int | None = None,
+            compute_entropy: bool = False,
+            **others: Any,
+        ) -> tuple[Tensor, Tensor | None, None]:
+            begin = input_ids.shape[1] - logits_to_keep
+            logprobs, entropies = [], []
+            for ids, mask in zip(*(t.split(batch_size or len(input_ids)) for t in (input_ids, attention_mask)), strict=True):
+                columns = written_columns(vocabulary, mode, ids, begin)
+                with self.accelerator.autocast():
+                    logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=columns - 1, use_cache=False).logits
+                table = torch.log_softmax(logits.float() / self.temperature, -1)
+                spread = lambda values, columns=columns, ids=ids: values.new_zeros(len(ids), logits_to_keep).index_copy(
+                    1, columns - begin, values
+                )
+                logprobs.append(spread(table.gather(-1, ids[:, columns].unsqueeze(-1)).squeeze(-1)))
+                if compute_entropy:
+                    with torch.no_grad():
+                        entropies.append(spread(-(table.exp() * table).sum(-1)))
+            return torch.cat(logprobs), torch.cat(entropies) if compute_entropy else None, None
+
+    return Trainer
