@@ -122,7 +122,7 @@ class VlaSettings:
     size: str = "nano"
     tokenizer: str = "runs/tokenizer/weights"  # folder of the frame tokenizer
     init: str | None = None  # folder of a VLA to start from; its frame tokenizer is then the one used
-    run: int = 3  # frames of a sample, one after another; each is a decision to learn
+    run: int = 2  # frames of a sample, one after another; the last is a decision to learn, those before are read
     clips: int = 0  # use the first so many clips only; 0: all
     drop: float = 0.1  # share of the visual tokens that training replaces by drawn ones
     camera: bool = True  # False hides the camera: all visual tokens are 0

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..policies.vla.bins import ACCELERATE, STEER
 from ..policies.vla.model import VlaModel
-from ..policies.vla.tokens import FRAME_TOKENS, PROMPT_LENGTH, Vocabulary
+from ..policies.vla.tokens import FRAME_TOKENS, Vocabulary
 from ..world_model.video.precision import resolve_precision
 from ..world_model.video.tokenizer import FrameTokenizer
 from .vla_moments import Moments, moments_of_logs
@@ -27,26 +27,94 @@ if TYPE_CHECKING:
     from .imitation import ImitationConfig, VlaSettings
 
 IGNORED = -100  # label of tokens that are not learned
-VALIDATION_RUNS = 200
+VALIDATION_RUNS = 1000
+BEGINS = 0.1  # share of batches of moments that begin their episode
 
 
-def sequence(vocabulary: Vocabulary, moments: Moments, rows: Sequence[int], slow: bool, camera: bool = True) -> dict[str, list[int]]:
-    """One sample: <bos>, then prompt and completion of each of consecutive moments.
+def windows(clips: Iterable[int], length: int) -> Tensor:
+    """Rows [N, length] of all runs of `length` consecutive moments that stay in their clip, of clips with so many moments each."""
+    found, begin = [torch.zeros(0, length, dtype=torch.int64)], 0
+    for steps in clips:
+        found.append(begin + torch.arange(max(0, steps - length + 1)).unsqueeze(1) + torch.arange(length))
+        begin += steps
+    return torch.cat(found)
 
-    The actions that are read are those that were taken, the labels are the expert's, so that a disturbed driver's recording
-    teaches what to do and not what it did. Prompts and the control token carry no label.
+
+def samples(
+    vocabulary: Vocabulary,
+    moments: Moments,
+    rows: Tensor,
+    slow: bool,
+    *,
+    slow_before: bool = False,
+    others: Tensor | None = None,
+    camera: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Token ids and labels [S, L] of runs of moments: the last of each is learned, those before it are read.
+
+    Of the moments before, the model reads what the camera showed, what the driver did and, in slow ones, a thought. Where `others` are
+    given these thoughts are those of other moments, and so are the actions of every second sample: what was thought and done a moment
+    ago nearly always still holds, and a model that may copy it does not learn to look. A run of one moment begins an episode.
+
+    Args:
+        vocabulary: of the model.
+        moments: recorded.
+        rows: [S, R] of `moments`.
+        slow: whether the last moment is thought about first.
+        slow_before: whether the moments before it were.
+        others: [S, R - 1] rows of other moments.
+        camera: False hides all visual tokens.
     """
-    rows = list(rows)
-    prompt, thought = moments.prompt[rows].long(), moments.thought[rows].long()
+    prompt = moments.prompt[rows].long()
     if not camera:
         prompt = blind(vocabulary, prompt)
-    inputs = _completion(vocabulary, moments.taken[rows].long(), thought if slow else None)
-    labels = _completion(vocabulary, moments.wanted[rows].long(), thought if slow else None)
-    labels[:, 0] = IGNORED
-    bos = torch.tensor([vocabulary.ids["<bos>"]])
-    ids = torch.cat((bos, torch.cat((prompt, inputs), 1).flatten()))
-    wanted = torch.cat((torch.full_like(bos, IGNORED), torch.cat((torch.full_like(prompt, IGNORED), labels), 1).flatten()))
-    return {"input_ids": ids.tolist(), "labels": wanted.tolist()}
+    parts = []
+    for k in range(rows.shape[1] - 1):
+        taken, thought = moments.taken[rows[:, k]].long(), moments.thought[rows[:, k]].long()
+        if others is not None:
+            taken[1::2], thought = moments.taken[others[1::2, k]].long(), moments.thought[others[:, k]].long()
+        parts += [prompt[:, k], _completion(vocabulary, taken, thought if slow_before else None)]
+    if rows.shape[1] == 1:
+        parts.append(torch.full((len(rows), 1), vocabulary.ids["<bos>"]))
+    last = rows[:, -1]
+    completion = _completion(vocabulary, moments.wanted[last].long(), moments.thought[last].long() if slow else None)
+    ids = torch.cat((*parts, prompt[:, -1], completion), 1)
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, 1 - completion.shape[1] :] = completion[:, 1:]  # the control token is told
+    return ids, labels
+
+
+def schedule(vocabulary: Vocabulary, moments: Moments, config: ImitationConfig) -> Any:
+    """All samples of a training run in their order, `batch_size` after another of one kind, as a table of TRL's trainer.
+
+    A kind is whether the learned moment is a slow one, and whether the ones before were, or whether the episode begins.
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    rng = np.random.default_rng([config.seed, 41])
+    settings, size = config.vla, config.batch_size
+    whole = windows(moments.clips, settings.run)
+    if not len(whole):
+        raise ConfigError(f"no clip has {settings.run} moments; lower vla.run")
+    narrow = np.int16 if len(vocabulary) < 2**15 else np.int32
+    flat: dict[str, list[np.ndarray]] = {"input_ids": [], "labels": []}
+    lengths: list[int] = []
+    order: np.ndarray = np.zeros(0, dtype=np.int64)
+    for _ in range(config.steps):
+        while len(order) < size:
+            order = np.concatenate((order, rng.permutation(len(whole))))
+        rows, order = whole[torch.from_numpy(order[:size])], order[size:]
+        slow, slow_before, begins = (bool(draw) for draw in rng.random(3) < (0.5, 0.5, BEGINS))
+        others = torch.from_numpy(rng.integers(len(moments.prompt), size=(size, settings.run - 1)))
+        rows = rows[:, -1:] if begins else rows
+        ids, labels = samples(vocabulary, moments, rows, slow, slow_before=slow_before, others=others, camera=settings.camera)
+        for name, values in (("input_ids", ids), ("labels", labels)):
+            flat[name].append(values.numpy().astype(narrow).ravel())
+        lengths += [ids.shape[1]] * size
+    offsets = pyarrow.array(np.cumsum([0, *lengths]), pyarrow.int64())
+    columns = {name: pyarrow.LargeListArray.from_arrays(offsets, np.concatenate(parts)) for name, parts in flat.items()}
+    return Dataset(pyarrow.table(columns))
 
 
 def blind(vocabulary: Vocabulary, prompt: Tensor) -> Tensor:
@@ -64,17 +132,6 @@ def _completion(vocabulary: Vocabulary, action_ids: Tensor, thought: Tensor | No
     return torch.cat((tag("<slow>"), tag("<think>"), thought, tag("</think>"), *act), 1)
 
 
-def runs(clips: Iterable[int], length: int, seed: int) -> list[range]:
-    """Rows of runs of `length` consecutive moments, cut from clips of the given numbers of moments from a drawn offset on."""
-    rng = np.random.default_rng([seed, 41])
-    found, begin = [], 0
-    for steps in clips:
-        first = begin + int(rng.integers(min(length, max(1, steps - length + 1))))
-        found += [range(start, start + length) for start in range(first, begin + steps - length + 1, length)]
-        begin += steps
-    return found
-
-
 def train_vla(config: ImitationConfig, settings: VlaSettings) -> Path:
     """Train a VLA on recorded clips, half of the samples with thoughts; returns the folder of its weights.
 
@@ -86,23 +143,13 @@ def train_vla(config: ImitationConfig, settings: VlaSettings) -> Path:
         CheckpointError: a frame tokenizer, a VLA or a checkpoint that cannot be used.
     """
     out = Path(config.out)
-    if settings.run < 1 or config.batch_size % settings.run:
-        raise ConfigError(f"batch_size={config.batch_size} must be a multiple of vla.run={settings.run}, the moments of a sample")
+    if settings.run < 1:
+        raise ConfigError(f"vla.run={settings.run} must be at least 1")
     model = _start(config)
     _check_checkpoint(config)
     moments = moments_of_logs(config.data, "train", model, out / "tokens", settings.clips or None)
     held_out = moments_of_logs(config.data, "validation", model, out / "tokens", min(settings.clips or 40, 40))
-    from tqdm import tqdm
-
-    samples = runs(moments.clips, settings.run, config.seed)
-    if not samples:
-        raise ConfigError(f"no clip has {settings.run} moments; lower vla.run")
-    rows = [
-        sequence(model.vocabulary, moments, rows, slow, settings.camera)
-        for rows in tqdm(samples, desc="samples", leave=False)
-        for slow in (False, True)
-    ]
-    _fit(config, model, rows)
+    _fit(config, model, schedule(model.vocabulary, moments, config))
     errors = action_errors(model, held_out, settings.run, settings.camera)
     model.facts = {"trained_by": "imitation", **_settings(config), **{name: round(value, 5) for name, value in errors.items()}}
     print(", ".join(f"{name} {value:.4g}" for name, value in errors.items()))
@@ -143,9 +190,8 @@ def _check_checkpoint(config: ImitationConfig) -> None:
     aside.replace(page)
 
 
-def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int]]]) -> None:
+def _fit(config: ImitationConfig, model: VlaModel, table: Any) -> None:
     """Run TRL's trainer to the end of the schedule or of the time allowed."""
-    from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig
@@ -155,7 +201,7 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
     arguments = SFTConfig(
         output_dir=str(out / "checkpoints"),
         max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size // config.vla.run,
+        per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type="cosine",
@@ -164,7 +210,7 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
         seed=config.seed,
         max_length=None,
         packing=False,
-        train_sampling_strategy="group_by_length",  # those with thoughts apart from those without
+        train_sampling_strategy="sequential",  # in the order of the schedule
         logging_steps=10,
         save_strategy="no",
         save_total_limit=1,
@@ -186,7 +232,7 @@ def _fit(config: ImitationConfig, model: VlaModel, rows: list[dict[str, list[int
             model.vocabulary,
             model=model.decoder,
             args=arguments,
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=table,
             processing_class=model.tokenizer,
             callbacks=[_clock(config.minutes, config.save_minutes)],
         )
@@ -264,31 +310,28 @@ def _clock(minutes: float, save_minutes: float) -> Any:
 
 @torch.no_grad()
 def action_errors(model: VlaModel, moments: Moments, run: int, camera: bool = True) -> dict[str, float]:
-    """Mean absolute errors of the fast mode's medians on held-out runs, read as in training.
+    """Mean absolute errors of the fast mode's medians on held-out moments, read after those before them as they were driven.
 
     `steering_error` in the action's unit, `acceleration_error` in m/s2, `acceleration_error_swapped` with each run's visual tokens
     replaced by those of another run: what the camera is worth. Empty without a run to measure on.
     """
-    samples = runs(moments.clips, run, 0)
-    samples = samples[:: max(1, len(samples) // VALIDATION_RUNS)]
-    if not samples:
+    rows = windows(moments.clips, run)
+    rows = rows[:: max(1, len(rows) // VALIDATION_RUNS)]
+    if not len(rows):
         return {}
-    table = torch.tensor([sequence(model.vocabulary, moments, rows, False, camera)["input_ids"] for rows in samples])
-    rows = torch.tensor([list(rows) for rows in samples])
-    wanted = moments.wanted[rows].long()
-    frame = PROMPT_LENGTH + 5
-    visual = torch.cat([torch.arange(1 + k * frame + 1, 1 + k * frame + 1 + FRAME_TOKENS) for k in range(run)])
-    swapped = table.clone()
-    swapped[:, visual] = table.roll(len(table) // 2, 0)[:, visual]
+    table, _ = samples(model.vocabulary, moments, rows, False, camera=camera)
+    wanted = moments.wanted[rows[:, -1]].long()
+    first = model.vocabulary.first_visual
+    visual = (table >= first) & (table < first + model.vocabulary.codebook)
+    swapped = torch.where(visual, table.roll(len(table) // 2, 0), table)
     found: dict[str, float] = {}
     for name, ids in (("", table), ("_swapped", swapped)):
-        logits = torch.cat([model.decoder(input_ids=part).logits[:, :-1] for part in ids.split(16)])
-        for quantity, bins, offset in (("steering", STEER, 2), ("acceleration", ACCELERATE, 3)):
-            at = torch.tensor([1 + k * frame + PROMPT_LENGTH + offset - 1 for k in range(run)])
+        logits = torch.cat([model.decoder(input_ids=part, logits_to_keep=5).logits for part in ids.split(64)])
+        for quantity, bins, at in (("steering", STEER, 1), ("acceleration", ACCELERATE, 2)):
             group = model.vocabulary.group(bins)
             below = torch.softmax(logits[:, at, group].float(), -1).cumsum(-1) < 0.5
             read = bins.decode(below.sum(-1).clamp_max(len(bins) - 1))
-            target = bins.decode(wanted[..., offset - 2] - group.start)
+            target = bins.decode(wanted[:, at - 1] - group.start)
             found[f"{quantity}_error{name}"] = float((read - target).abs().mean())
     del found["steering_error_swapped"]
     return found

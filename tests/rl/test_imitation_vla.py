@@ -10,7 +10,7 @@ from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.policies import load_policy
 from xpeng_world.policies.vla import VlaModel
 from xpeng_world.rl.imitation import ImitationConfig, VlaSettings, train_imitation
-from xpeng_world.rl.imitation_vla import IGNORED, action_errors, runs, sequence, without_some
+from xpeng_world.rl.imitation_vla import IGNORED, action_errors, samples, schedule, windows, without_some
 from xpeng_world.rl.vla_moments import moments_of_logs
 from xpeng_world.world_model.video.tokenizer import FrameTokenizer
 
@@ -58,31 +58,54 @@ def test_a_sample_reads_what_was_done_and_learns_what_the_expert_would_do(moment
     vocabulary = model.vocabulary
     assert found.clips == (11, 11, 11)
     row = int((found.taken != found.wanted).any(1).nonzero()[0])
+    rows = torch.tensor([[row, row + 1]])
     for slow, length in ((False, 58), (True, 76)):
-        sample = sequence(vocabulary, found, [row, row + 1], slow)
-        ids, labels = torch.tensor(sample["input_ids"]), torch.tensor(sample["labels"])
-        assert len(ids) == len(labels) == 1 + 2 * length
-        assert vocabulary.text(ids[:2]) == "<bos> <cam>"
+        ids, labels = (found[0] for found in samples(vocabulary, found, rows, slow, slow_before=slow))
+        assert len(ids) == len(labels) == 2 * length
+        assert vocabulary.text(ids[:1]) == "<cam>"
+        assert (labels[: length + 54] == IGNORED).all()
         learned = labels != IGNORED
-        assert int(learned.sum()) == 2 * (4 + slow * 18)
-        differs = learned & (ids != labels)
-        assert 1 <= int(differs[: length + 1].sum()) <= 2
-        at = length - 2  # the first moment's steering token
-        assert labels[at : at + 2].tolist() == found.wanted[row].tolist()
-        assert ids[at : at + 2].tolist() == found.taken[row].tolist()
-        assert vocabulary.text(ids[54:55]) == ("<slow>" if slow else "<fast>")
+        assert int(learned.sum()) == 4 + slow * 18
+        assert torch.equal(ids[learned], labels[learned])
+        assert ids[length - 3 : length - 1].tolist() == found.taken[row].tolist()
+        assert labels[-3:-1].tolist() == found.wanted[row + 1].tolist()
+        assert vocabulary.text(ids[length + 53 : length + 54]) == ("<slow>" if slow else "<fast>")
         if slow:
-            assert "so" in vocabulary.text(labels[56:72]).split()
+            assert ids[55:71].tolist() == found.thought[row].tolist()
+            assert "so" in vocabulary.text(labels[learned]).split()
+    ids, labels = samples(vocabulary, found, rows[:, 1:], False)
+    assert vocabulary.text(ids[0, :2]) == "<bos> <cam>"
+    assert int((labels != IGNORED).sum()) == 4
 
 
-def test_runs_are_consecutive_stay_in_their_clip_and_do_not_overlap():
-    found = runs([7, 2, 5], 3, seed=0)
-    rows = [row for run in found for row in run]
-    assert len(rows) == len(set(rows))
-    clip_of = [0] * 7 + [1] * 2 + [2] * 5
-    assert all(len({clip_of[row] for row in run}) == 1 for run in found)
-    assert {clip_of[run[0]] for run in found} == {0, 2}
-    assert runs([50], 3, 0) == runs([50], 3, 0)
+def test_what_was_thought_and_done_before_can_be_that_of_others(moments):
+    model, found = moments
+    rows, others = torch.tensor([[0, 1], [3, 4]]), torch.tensor([[20], [25]])
+    ids, labels = samples(model.vocabulary, found, rows, True, slow_before=True, others=others)
+    assert ids[:, 55:71].tolist() == found.thought[others[:, 0]].tolist()
+    assert ids[0, 73:75].tolist() == found.taken[0].tolist()
+    assert ids[1, 73:75].tolist() == found.taken[25].tolist()
+    assert labels[:, -3:-1].tolist() == found.wanted[rows[:, 1]].tolist()
+
+
+def test_windows_are_consecutive_and_stay_in_their_clip():
+    found = windows([7, 2, 5], 3)
+    assert found[:, 0].tolist() == [0, 1, 2, 3, 4, 9, 10, 11]
+    assert (found.diff(dim=1) == 1).all()
+    assert windows([2], 3).shape == (0, 3)
+
+
+def test_a_schedule_has_batches_of_one_kind_and_sees_every_moment(moments, logs, tokenizer, tmp_path):
+    model, found = moments
+    settings = config(logs, tokenizer, tmp_path, steps=12, batch_size=10)
+    table = schedule(model.vocabulary, found, settings)
+    assert len(table) == 120
+    lengths = torch.tensor([len(ids) for ids in table["input_ids"]]).view(12, 10)
+    assert (lengths == lengths[:, :1]).all()
+    assert len(set(lengths[:, 0].tolist())) >= 3
+    assert schedule(model.vocabulary, found, settings)[7] == table[7]
+    with pytest.raises(ConfigError, match="no clip has 12 moments"):
+        schedule(model.vocabulary, found, config(logs, tokenizer, tmp_path, vla=VlaSettings(run=12)))
 
 
 def test_moments_are_made_once_and_again_when_the_tokenizer_changes(moments, logs, tmp_path, monkeypatch):
@@ -107,8 +130,7 @@ def test_moments_are_made_once_and_again_when_the_tokenizer_changes(moments, log
 @pytest.mark.filterwarnings("ignore")
 def test_training_comes_near_the_expert_and_its_folder_drives(moments, logs, tokenizer, fake, tmp_path):
     model, found = moments
-    samples = [sequence(model.vocabulary, found, [row, row + 1], False) for row in range(0, 10, 2)]
-    ids, labels = (torch.tensor([sample[name] for sample in samples]) for name in ("input_ids", "labels"))
+    ids, labels = samples(model.vocabulary, found, windows(found.clips, 2)[::3], False)
 
     def loss(decoder) -> float:
         with torch.no_grad():
@@ -138,8 +160,8 @@ def test_an_interrupted_run_ends_the_same(logs, tokenizer, tmp_path, monkeypatch
 
 
 def test_settings_that_do_not_fit_are_refused_before_any_work(logs, tokenizer, tmp_path):
-    with pytest.raises(ConfigError, match=r"batch_size=7 must be a multiple of vla\.run=2"):
-        train_imitation(config(logs, tokenizer, tmp_path, batch_size=7))
+    with pytest.raises(ConfigError, match=r"vla\.run=0 must be at least 1"):
+        train_imitation(config(logs, tokenizer, tmp_path, vla=VlaSettings(size="tiny", tokenizer=str(tokenizer), run=0)))
     with pytest.raises(ConfigError, match="unknown VLA size 'huge'"):
         train_imitation(config(logs, tokenizer, tmp_path, vla=VlaSettings(size="huge", tokenizer=str(tokenizer), run=2)))
     with pytest.raises(CheckpointError, match="no usable tokenizer"):
@@ -149,7 +171,7 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(logs, tokenizer, t
 def test_a_share_of_the_visual_tokens_is_left_out(moments):
     model, found = moments
     vocabulary = model.vocabulary
-    ids = torch.tensor([sequence(vocabulary, found, rows, True)["input_ids"] for rows in ((0, 1), (2, 3))])
+    ids, _ = samples(vocabulary, found, torch.tensor([[0, 1], [2, 3]]), True)
     assert torch.equal(without_some(vocabulary, ids, 0.0, (0, 1)), ids)
     dropped = without_some(vocabulary, ids, 0.5, (0, 1))
     assert torch.equal(dropped, without_some(vocabulary, ids, 0.5, (0, 1)))
