@@ -22,6 +22,7 @@ from .. import errors
 from ..data import Clip, ShardWriter, read_clips
 from ..errors import ConfigError, SimulatorError, XPengWorldError
 from ..policies import MIXTURE, POLICIES, load_policy
+from ..policies.registry import is_vla_name
 from ..scenario import draw_scenario, nearest
 from ..scene import DT, Scene, Track
 from ..world import Policy, World, observe
@@ -240,8 +241,11 @@ def _work(job: Recording, tasks: Any, reports: Any) -> None:
 
 def _check(episodes: int, seed: int, steps: int, mixture: Mapping[str, float]) -> None:
     for name in mixture:
-        if name not in POLICIES:
-            raise ConfigError(f"unknown driver '{name}' in the mixture; {nearest(name, POLICIES)}")
+        if name in POLICIES:
+            continue
+        if not is_vla_name(name) and not Path(name).exists():
+            raise ConfigError(f"unknown driver '{name}' in the mixture, and no such folder; {nearest(name, POLICIES)}")
+        load_policy(name)
     if not mixture or min(mixture.values()) < 0 or sum(mixture.values()) <= 0:
         raise ConfigError("the mixture's weights must be 0 or more, and not all 0")
     if not 1 <= episodes <= EPISODES_PER_SEED or not 0 <= seed < 2000 or steps < 2:

@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 from xpeng_world.data import read_clips
-from xpeng_world.errors import ConfigError, SimulatorError
+from xpeng_world.errors import CheckpointError, ConfigError, SimulatorError
 from xpeng_world.factory.record import drive_episode, record
 from xpeng_world.policies import load_policy
+from xpeng_world.policies.car import CarNet, CarNetConfig
 
 
 def test_records_resumes_and_reports(fake, tmp_path):
@@ -41,6 +42,15 @@ def test_an_episode_ends_soon_after_a_failure(fake):
 def test_drivers_come_from_the_mixture_and_the_seed(fake, tmp_path):
     result = record(tmp_path, episodes=4, workers=1, steps=5, world=fake.FakeWorld, mixture={"idle": 1.0, "expert": 0.0})
     assert list(result["mixture"]) == ["idle"]
+
+
+def test_a_trained_policy_may_drive(fake, tmp_path):
+    CarNet(CarNetConfig(widths=(4, 6), camera_features=8, state_features=8, features=8)).save(tmp_path / "net")
+    result = record(tmp_path / "logs", episodes=1, workers=1, steps=5, world=fake.FakeWorld, mixture={str(tmp_path / "net"): 1.0})
+    assert list(result["mixture"]) == ["net"]
+    (tmp_path / "net" / "config.json").write_text("{")
+    with pytest.raises(CheckpointError):
+        record(tmp_path / "more", episodes=1, workers=1, steps=5, world=fake.FakeWorld, mixture={str(tmp_path / "net"): 1.0})
 
 
 def test_a_failing_world_is_one_line(fake, tmp_path):
