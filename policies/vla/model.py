@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ class VlaModel:
 
         Args:
             folder: replaced if it exists.
-            dtype: of the stored weights; float16 halves the file, and loading gives float32 again.
+            dtype: of the stored weights; float16 halves the files, and loading gives float32 again.
         """
         folder = Path(folder)
         aside = folder.with_name(f"{folder.name}.partial")
@@ -146,7 +147,7 @@ class VlaModel:
         self.decoder.config.save_pretrained(aside)
         self.decoder.config.dtype = kept
         self.tokenizer.save_pretrained(str(aside))
-        self.frames.save_pretrained(aside / "frames")
+        copy.deepcopy(self.frames).to(dtype).save_pretrained(aside / "frames")
         page = {"format": FORMAT[0], "version": FORMAT[1], "vocabulary": VERSION, "size": self.size, "facts": self.facts}
         (aside / PAGE).write_text(json.dumps(page, indent=1) + "\n")
         replace_folder(aside, folder)

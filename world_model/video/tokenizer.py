@@ -157,7 +157,7 @@ class FrameTokenizer(ModelMixin, ConfigMixin):
             CheckpointError: missing or damaged.
         """
         try:
-            return cls.from_pretrained(str(path), use_safetensors=True, local_files_only=True).eval()
+            return cls.from_pretrained(str(path), use_safetensors=True, local_files_only=True, torch_dtype=torch.float32).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"no usable tokenizer in '{path}' ({reason}); train one with `xpeng-world train-tokenizer`") from None

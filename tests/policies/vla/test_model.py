@@ -142,6 +142,7 @@ def test_saving_and_loading_keeps_what_is_written(model, look, tmp_path):
     full = (folder / "model.safetensors").stat().st_size
     model.facts = {"steps": 3}
     half = VlaModel.load(model.save(tmp_path / "vla", torch.float16))
+    assert {p.dtype for p in (*half.frames.parameters(), *half.decoder.parameters())} == {torch.float32}
     model.facts = {}
     assert half.facts == {"steps": 3}
     assert half.decoder.dtype == torch.float32
