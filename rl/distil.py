@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..data.shards import list_clips, load_clip
 from ..data.split import check_trainable
 from ..envs.build import build_loop
+from ..envs.core import DrivingLoop
 from ..errors import CheckpointError, ConfigError, nearest
 from ..policies import load_policy
 from ..policies.car import SIZES, CarNet, CarPolicy
@@ -122,15 +123,26 @@ def distillation_loss(actions: Tensor, wanted: Tensor, steering_weight: float, c
     return steering_weight * steering + (pedal * torch.where(actions[:, 1] > wanted[:, 1], caution, 1.0)).mean()
 
 
+def student_loop(config: DistilConfig, world: World | None = None) -> DrivingLoop:
+    """The loop that a student drives in, of `world` or of the one that the settings name."""
+    if world is not None:
+        return build_loop(world, JUDGE, None, None, False, None)
+    options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
+    return build_loop(config.world, JUDGE, None, None, False, options)
+
+
+def mixture(config: DistilConfig, done: int) -> Mixture:
+    """Who drives after `done` rounds."""
+    return Mixture(config.teacher_share * config.share_decay**done, max(1, round(config.stretch_s / DT)))
+
+
 class Distillation:
     """One run; goes on after the last whole round in its folder. All draws come from the seed and the round or step."""
 
     def __init__(self, config: DistilConfig, teacher: Policy, student: CarNet, world: World | None = None) -> None:
         self.config, self.teacher, self.net = config, teacher, student
         self.out = Path(config.out)
-        options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
-        where = {"world": config.world, "world_options": options} if world is None else {"world": world, "world_options": None}
-        self.loop = build_loop(reward=JUDGE, max_episode_steps=None, profile=None, record=False, **where)  # type: ignore[arg-type]
+        self.loop = student_loop(config, world)
         self.optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.buffer = Reservoir(config.capacity, self.out / "buffer", config.seed, student.config.lag)
         self.round = self.step = 0  # done; the recorded frames are round 0
@@ -167,17 +179,13 @@ class Distillation:
                 longest = max(longest, time.monotonic() - start)
         return self.out / "weights"
 
-    def teacher_share(self) -> float:
-        """The teacher's share of the driving in the coming round."""
-        return self.config.teacher_share * self.config.share_decay**self.round
-
     def _visit(self, bar: Any) -> Visits:
         config = self.config
         return visit(
             self.loop,
             self.teacher,
             CarPolicy(self.net),
-            Mixture(self.teacher_share(), max(1, round(config.stretch_s / DT))),
+            mixture(config, self.round),
             episodes=config.num_envs,
             steps=config.steps,
             seed=(config.seed, self.round),

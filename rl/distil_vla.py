@@ -20,17 +20,15 @@ from tqdm import tqdm
 from ..batched import Batched
 from ..data.shards import list_clips, load_clip
 from ..data.split import check_trainable
-from ..envs.build import build_loop
 from ..errors import CheckpointError, ConfigError, nearest
 from ..policies.vla.model import SIZES, VlaModel, is_vla
 from ..policies.vla.policy import VlaMemory, VlaPolicy
 from ..policies.vla.tokens import PROMPT_LENGTH
-from ..scene import DT, Scene
+from ..scene import Scene
 from ..training_state import read_meta, replace_folder
 from ..world import Observation, World
-from ..world_model.video.precision import resolve_precision
-from .distil import FREE, JUDGE, VLA
-from .distil_visit import Mixture, visit
+from .distil import FREE, VLA, mixture, student_loop
+from .distil_visit import visit
 from .vla_moments import moments_of
 
 if TYPE_CHECKING:
@@ -127,9 +125,7 @@ class VlaDistillation:
     def __init__(self, config: DistilConfig, teacher: VlaModel, student: VlaModel, world: World | None = None) -> None:
         self.config, self.teacher, self.student = config, teacher, student
         self.out = Path(config.out)
-        options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
-        where = {"world": config.world, "world_options": options} if world is None else {"world": world, "world_options": None}
-        self.loop = build_loop(reward=JUDGE, max_episode_steps=None, profile=None, record=False, **where)  # type: ignore[arg-type]
+        self.loop = student_loop(config, world)
         self.read = torch.zeros(0, BEFORE + PROMPT_LENGTH + 2, dtype=torch.int32)
         self.round = 0  # done; the recorded frames are learnt before the first
 
@@ -171,7 +167,7 @@ class VlaDistillation:
             self.loop,
             VlaPolicy(self.teacher),
             student,
-            Mixture(config.teacher_share * config.share_decay**self.round, max(1, round(config.stretch_s / DT))),
+            mixture(config, self.round),
             episodes=config.num_envs,
             steps=config.steps,
             seed=(config.seed, self.round),

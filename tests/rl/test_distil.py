@@ -13,7 +13,7 @@ from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.policies import Expert, load_policy
 from xpeng_world.policies.car import SIZES, CarNet, CarNetConfig, CarPolicy
 from xpeng_world.policies.drivers import NoisyExpert
-from xpeng_world.rl.distil import DistilConfig, Distillation, distil, distillation_loss, make_student
+from xpeng_world.rl.distil import DistilConfig, Distillation, distil, distillation_loss, make_student, mixture
 from xpeng_world.rl.distil_buffer import Reservoir
 from xpeng_world.rl.distil_visit import Mixture, first_frames, label_clip, restart_memory, visit
 from xpeng_world.rl.imitation import Examples
@@ -225,7 +225,7 @@ def test_recorded_frames_begin_the_lesson(fake, tmp_path) -> None:
     run.run()
     assert run.buffer.seen == 25
     assert run.step == 4
-    assert run.teacher_share() == config.teacher_share
+    assert [mixture(config, done).teacher_share for done in (0, 1)] == [0.8, 0.4]
 
 
 def test_clips_are_labelled_by_teachers_with_a_memory(fake) -> None:
