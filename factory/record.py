@@ -225,7 +225,7 @@ def _work(job: Recording, tasks: Any, reports: Any) -> None:
     try:
         with _one_thread(), ShardWriter(job.out, job.clips_per_shard) as writer:
             recorder = _Recorder(job)
-            while (seed := tasks.get()) is not None:
+            while (seed := _next(tasks)) is not None:
                 clip = recorder.record(seed)
                 writer.add(clip)
                 reports.put(("frames", clip.steps))
@@ -237,6 +237,18 @@ def _work(job: Recording, tasks: Any, reports: Any) -> None:
     except Exception as error:
         said = next(iter(str(error).splitlines()), "")
         reports.put(("SimulatorError", f"a recording worker failed: {type(error).__name__}: {said}"))
+
+
+def _next(tasks: Any) -> int | None:
+    """The next episode's seed; None at the end, and when the process that hands them out is gone: killed, it cannot stop its workers."""
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
+        try:
+            seed: int | None = tasks.get(timeout=2.0)
+        except queue.Empty:
+            continue
+        return seed
+    return None
 
 
 def _check(episodes: int, seed: int, steps: int, mixture: Mapping[str, float]) -> None:

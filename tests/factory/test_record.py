@@ -1,10 +1,12 @@
 import json
+import multiprocessing
+import queue
 
 import pytest
 import torch
 from xpeng_world.data import read_clips
 from xpeng_world.errors import CheckpointError, ConfigError, SimulatorError
-from xpeng_world.factory.record import drive_episode, record
+from xpeng_world.factory.record import _next, drive_episode, record
 from xpeng_world.policies import load_policy
 from xpeng_world.policies.car import CarNet, CarNetConfig
 
@@ -66,6 +68,16 @@ def test_a_failing_world_is_one_line(fake, tmp_path):
 def test_workers_report_an_error_and_keep_nothing_broken(tmp_path):
     with pytest.raises(ConfigError, match="no world 'nowhere'"):
         record(tmp_path, episodes=2, workers=2, steps=5, world="nowhere")
+
+
+def test_workers_end_with_the_process_that_started_them(monkeypatch):
+    tasks = queue.Queue()
+    for seed in (4, 5, None):
+        tasks.put(seed)
+    assert _next(tasks) == 4
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: type("Killed", (), {"is_alive": lambda self: False})())
+    assert _next(tasks) is None
+    assert tasks.get() == 5
 
 
 @pytest.mark.parametrize("wrong", [{"mixture": {"exprt": 1.0}}, {"split": "trian"}, {"episodes": 0}, {"steps": 1}])
