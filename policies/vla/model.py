@@ -147,7 +147,10 @@ class VlaModel:
         self.decoder.config.save_pretrained(aside)
         self.decoder.config.dtype = kept
         self.tokenizer.save_pretrained(str(aside))
-        copy.deepcopy(self.frames).to(dtype).save_pretrained(aside / "frames")
+        frames = copy.deepcopy(self.frames)
+        torch.nn.Module.to(frames, dtype)  # diffusers' own warns of modules that are to stay float32, of which there are none
+        frames.register_to_config(_name_or_path="")  # the folder that it was read from
+        frames.save_pretrained(aside / "frames")
         page = {"format": FORMAT[0], "version": FORMAT[1], "vocabulary": VERSION, "size": self.size, "facts": self.facts}
         (aside / PAGE).write_text(json.dumps(page, indent=1) + "\n")
         replace_folder(aside, folder)
