@@ -1,9 +1,13 @@
 """The learned world as it ships: the same episode alone and in a batch, after a restore, and a street to look at."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
+import xpeng_world
 from xpeng_world.envs import XPengWorldEnv, make_world
 from xpeng_world.policies import load_policy
 from xpeng_world.world import observe
@@ -85,3 +89,22 @@ def test_the_vector_environment_is_made_by_name() -> None:
     assert observation["camera"].shape == (3, 64, 128, 3)
     assert np.isfinite(reward).all()
     envs.close()
+
+
+@pytest.mark.parametrize("mode", ["", ":slow"])
+def test_the_shipped_vla_can_be_read_and_looks(world, mode) -> None:
+    policy = load_policy(f"vla{mode}")
+    state = world.reset([3, 4], {"split": "validation", "family": "city", "density": "dense"})
+    memory, looked = policy.initial_memory([3, 4]), False
+    for _ in range(4):
+        action, after = policy.act(observe(state), memory)
+        swapped = policy.act(observe(replace(state, frame=state.frame.flip(0))), memory)[0]
+        looked |= not torch.equal(action, swapped)
+        state, memory = world.step(state, action), after
+    assert looked
+    assert policy.unparsable == 0
+
+
+def test_all_weights_together_stay_small() -> None:
+    folder = Path(xpeng_world.__file__).parent / "weights"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
