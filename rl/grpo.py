@@ -126,7 +126,7 @@ class Grpo:
         with SummaryWriter(str(self.out / "tensorboard")) as scalars, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             self.model.decoder.train()
-            trainer = trainer_class(self.model.vocabulary, config.mode)(
+            trainer = trainer_class(self.model.vocabulary, self.driving.mode)(
                 model=self.model.decoder,
                 reward_funcs=rewards,
                 args=self._arguments(),
