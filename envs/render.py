@@ -92,10 +92,18 @@ def render_episode(scene: Scene, frame: Tensor, lines: Sequence[str] = (), heigh
     left = cv2.resize(camera, (width, height), interpolation=cv2.INTER_CUBIC)
     picture = np.concatenate((left, render_birds_eye(scene, height)), 1)
     for row, line in enumerate(lines):
-        spot = (8, 18 + 18 * row)
-        cv2.putText(picture, line, spot, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(picture, line, spot, cv2.FONT_HERSHEY_SIMPLEX, 0.45, TEXT, 1, cv2.LINE_AA)
+        _write(picture, line, (8, 18 + 18 * row))
     return picture
+
+
+def _write(picture: np.ndarray, line: str, spot: tuple[int, int]) -> None:
+    """Write a line of text with a dark rim into a picture [H, W, 3] uint8, in place; its letters begin at `spot` (x, y of the baseline)."""
+    letters = np.zeros(picture.shape[:2], np.uint8)
+    cv2.putText(letters, line, spot, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1, cv2.LINE_AA)
+    rim = cv2.dilate(letters, np.ones((3, 3), np.uint8))  # a thicker text would be a wider one
+    for shape, colour in ((rim, (0, 0, 0)), (letters, TEXT)):
+        share = shape[..., None] / 255
+        picture[:] = np.rint(picture * (1 - share) + np.asarray(colour) * share)
 
 
 def _draw_road(canvas: _Canvas, scene: Scene) -> None:

@@ -1,9 +1,10 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from xpeng_world.envs import XPengWorldEnv, XPengWorldVectorEnv, render_birds_eye
+from xpeng_world.envs import XPengWorldEnv, XPengWorldVectorEnv, render_birds_eye, render_episode
 
 RED_CAR = (220, 20, 20)
 
@@ -74,3 +75,15 @@ def test_a_window_opens_and_closes_without_a_screen(parts, monkeypatch):
     env.close()
     assert not pygame.display.get_init()
     env.close()
+
+
+def test_every_bright_pixel_of_a_caption_has_its_dark_rim_around_it(fake):
+    scene = fake.FakeWorld().reset([0]).scene
+    grey = torch.full((64, 128, 3), 128, dtype=torch.uint8)
+    plain, written = (render_episode(scene, grey, lines).astype(int) for lines in ((), ("speed 12.3 m/s  reward 0.09  red light",)))
+    letters = (written > 140).all(-1) & (plain == 128).all(-1)
+    dark = (written < 40).all(-1) & (plain == 128).all(-1)
+    assert letters.sum() > 100
+    near_letters = cv2.dilate(letters.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    assert dark.sum() > 100
+    assert not (dark & ~near_letters).any()
