@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..envs.build import build_loop
 from ..envs.core import DrivingLoop
 from ..errors import CheckpointError, ConfigError, nearest
+from ..policies.vla import windowed
 from ..policies.vla.model import MODES, VlaModel
 from ..scenario import draw_scenario
 from ..training_state import read_meta
@@ -126,6 +127,7 @@ class Grpo:
         with SummaryWriter(str(self.out / "tensorboard")) as scalars, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             self.model.decoder.train()
+            self.model.decoder.set_attn_implementation(windowed.register())
             trainer = trainer_class(self.model.vocabulary, self.driving.mode)(
                 model=self.model.decoder,
                 reward_funcs=rewards,
@@ -140,7 +142,7 @@ class Grpo:
             )
             trainer.remove_callback(PrinterCallback)
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        self.model.decoder.eval()
+        self.model.decoder.eval().set_attn_implementation("sdpa")
 
     def _arguments(self) -> Any:
         from trl import GRPOConfig
