@@ -73,12 +73,13 @@ def box_distance(corners_a: Tensor, corners_b: Tensor) -> Tensor:
     distances = []
     for points, corners in ((corners_a, corners_b), (corners_b, corners_a)):
         start, end = corners, corners.roll(-1, dims=-2)
-        distances.append(_point_segment_distance(points.unsqueeze(-2), start.unsqueeze(-3), end.unsqueeze(-3)).flatten(-2).amin(-1))
+        distances.append(segment_distance(points.unsqueeze(-2), start.unsqueeze(-3), end.unsqueeze(-3)).flatten(-2).amin(-1))
     nearest = torch.minimum(*distances)
     return torch.where(_separated(corners_a, corners_b), nearest, torch.zeros_like(nearest))
 
 
-def _point_segment_distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
+def segment_distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Distance [...] of points [..., 2] from segments between two points [..., 2] (all broadcast)."""
     direction = end - start
     along = ((points - start) * direction).sum(-1) / direction.square().sum(-1).clamp_min(1e-9)
     nearest = start + along.clamp(0, 1).unsqueeze(-1) * direction

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ..batched import Batched, BatchedT
-from ..geometry import box_corners, points_in_polygons, project_polyline, wrap_angle
+from ..geometry import box_corners, points_in_polygons, project_polyline, segment_distance, wrap_angle
 from ..road import LANE_POINTS, LaneKind
 from ..scene import Track
 
@@ -18,6 +19,7 @@ LANE_CANDIDATES = 14  # nearest lanes of any drivable kind that are looked at
 ROUTE_CANDIDATES = 6  # nearest lanes of the route
 JUNCTION_CANDIDATES = 2
 NEAR_JUNCTION = 15.0  # m from its bounding box, out of which no vehicle's corner is in a junction
+FARTHEST_EDGE = 10.0  # m, at most, off the drivable area
 FAR = 1000.0  # m, lateral offset where no lane of the route exists
 NO_LANE_LIMIT = 13.89  # m/s, speed limit where no lane exists at all
 _CHUNK_ELEMENTS = 2_000_000
@@ -35,6 +37,8 @@ class RoadPosition(Batched):
     in_junction: Tensor  # bool, the centre is in a junction's polygon, or `lane` leads through one
     on_road: Tensor  # bool, the centre is in the drivable area
     corners_on_road: Tensor  # bool, so are all four corners
+    wrong_way: Tensor  # bool, the centre is in lanes that all lead against the heading, and in no junction
+    on_shoulder: Tensor  # bool, the centre is on a shoulder and on nothing else
     multiple_lanes: Tensor  # bool, corners lie in several lanes side by side and no lane (with its neighbours in line) holds all
 
 
@@ -120,17 +124,47 @@ def _road_position(track: Track) -> RoadPosition:
     in_polygon = _in_junction_polygons(track, points)
     on_road = inside[:, :, :LANE_CANDIDATES].any(2) | in_polygon  # [B, T, 5]
     through = _pick(kind, chosen) == int(LaneKind.JUNCTION)
+    of_centre = inside[:, :, :LANE_CANDIDATES, 4]
+    in_lane = of_centre & drives[:, :, :LANE_CANDIDATES]
+    along = torch.cos(ego.heading.unsqueeze(-1) - heading[:, :, :LANE_CANDIDATES, 4]) > 0
+    in_junction = in_polygon[..., 4] | (through & has_lane)
     return RoadPosition(
         lane=lane,
         offset=torch.where(has_route, route_offset, FAR),
         heading_error=torch.where(has_route, wrap_angle(ego.heading - route_heading), 0.0),
         speed_limit=limit,
         on_route=on_route,
-        in_junction=in_polygon[..., 4] | (through & has_lane),
+        in_junction=in_junction,
         on_road=on_road[..., 4],
         corners_on_road=on_road[..., :4].all(-1),
+        wrong_way=in_lane.any(-1) & ~(in_lane & along).any(-1) & ~in_junction,
+        on_shoulder=of_centre.any(-1) & ~in_lane.any(-1) & ~in_polygon[..., 4],
         multiple_lanes=_in_multiple_lanes(track, index, inside & drives.unsqueeze(-1)),
     )
+
+
+@lru_cache(maxsize=32)
+def edge_excess(margin_m: float) -> Callable[[Track], Tensor]:
+    """The fact how far the ego's box, grown by `margin_m` on every side, sticks out of the drivable area: [B, T] m, 0: not at all."""
+
+    def excess(part: Track) -> _Column:
+        road, ego = part.road, part.ego
+        index = _candidates(part)[0][..., :LANE_CANDIDATES]
+        size = lambda value: (value + 2 * margin_m).unsqueeze(1).expand_as(ego.heading)
+        corners = box_corners(ego.position, ego.heading, size(part.profile.length), size(part.profile.width))
+        _, lateral, _ = project_polyline(corners.unsqueeze(2), road.lane_values(road.centreline, index).unsqueeze(-3))
+        beside = lateral.abs() - 0.5 * road.lane_values(road.width, index).unsqueeze(-1)
+        beside = beside.masked_fill((index < 0).unsqueeze(-1), torch.inf).amin(2)  # [B, T, 4]
+        return _Column(torch.minimum(beside, _junction_gap(part, corners)).clamp(0, FARTHEST_EDGE).amax(-1))
+
+    return lambda track: _in_chunks(track, track.road.width.shape[1] * LANE_POINTS, excess).value
+
+
+@dataclass(frozen=True)
+class _Column(Batched):
+    """One number a column, as `_in_chunks` joins them."""
+
+    value: Tensor  # [B, T]
 
 
 def _pick(values: Tensor, choice: Tensor) -> Tensor:
@@ -155,14 +189,32 @@ def _in_multiple_lanes(track: Track, index: Tensor, inside: Tensor) -> Tensor:
 
 def _in_junction_polygons(track: Track, points: Tensor) -> Tensor:
     """Whether points [B, T, Q, 2] lie in one of the junctions nearest to the ego [B, T, Q]."""
+    near = _near_junctions(track)
+    if near is None:
+        return torch.zeros(points.shape[:3], dtype=torch.bool, device=points.device)
+    return points_in_polygons(points.unsqueeze(3), near.unsqueeze(2)).any(-1)
+
+
+def _junction_gap(track: Track, points: Tensor) -> Tensor:
+    """Distance in m of points [B, T, Q, 2] from the junctions nearest to the ego [B, T, Q]: 0 inside, infinite without one."""
+    near = _near_junctions(track)
+    if near is None:
+        return torch.full(points.shape[:3], torch.inf, device=points.device)
+    real = (near != 0).flatten(3).any(-1).unsqueeze(2)  # [B, T, 1, J']
+    edge = segment_distance(points[:, :, :, None, None], near.unsqueeze(2), near.roll(-1, -2).unsqueeze(2)).amin(-1)
+    inside = points_in_polygons(points.unsqueeze(3), near.unsqueeze(2))
+    return torch.where(inside, 0.0, edge).masked_fill(~real, torch.inf).amin(-1)
+
+
+def _near_junctions(track: Track) -> Tensor | None:
+    """Polygons [B, T, J', V, 2] of the junctions nearest to the ego, None where no vehicle's corner can be in one."""
     polygons = track.road.junctions
     if polygons.shape[1] == 0:
-        return torch.zeros(points.shape[:3], dtype=torch.bool, device=points.device)
+        return None
     low, high = polygons.amin(2).unsqueeze(1), polygons.amax(2).unsqueeze(1)
     centre = track.ego.position.unsqueeze(2)
     gap = torch.maximum(low - centre, centre - high).amax(-1).masked_fill((high == low).all(-1), torch.inf)
     if not bool((gap < NEAR_JUNCTION).any()):
-        return torch.zeros(points.shape[:3], dtype=torch.bool, device=points.device)
+        return None
     index = gap.topk(min(JUNCTION_CANDIDATES, polygons.shape[1]), dim=-1, largest=False).indices
-    near = track.road.lane_values(polygons, index)  # [B, T, J', V, 2]
-    return points_in_polygons(points.unsqueeze(3), near.unsqueeze(2)).any(-1)
+    return track.road.lane_values(polygons, index)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...scene import DT, Track
-from ..facts import road_position, way_ahead
+from ..facts import right_speed
 from ..rule import rule
 from .progress import progress
 
@@ -29,10 +29,6 @@ def relative_progress(
     The right speed is the limit, or less: what can still be braked, at `braking_mps2`, to the speed of the box ahead at the wanted
     gap (`standstill_gap_m` and `headway_s`) and to a stand at `stop_line_gap_m` before a red light. Where it is nought, waiting earns 1.
     """
-    ego, way = track.ego, track.derived(way_ahead)
-    room = (way.lead_gap - standstill_gap_m - headway_s * ego.speed).clamp_min(0)
-    behind_lead = (way.lead_speed.square() + 2.0 * braking_mps2 * room).sqrt()
-    before_line = (2.0 * braking_mps2 * (way.red_gap - stop_line_gap_m).clamp_min(0)).sqrt()
-    right = torch.minimum(torch.minimum(track.derived(road_position).speed_limit, behind_lead), before_line)
+    right = right_speed(track, headway_s, standstill_gap_m, stop_line_gap_m, braking_mps2)
     share = (progress.function(track) / (DT * right.clamp_min(WAITING_SPEED))).clamp(0, 1)
     return torch.where(right < WAITING_SPEED, 1.0, share)

@@ -8,7 +8,7 @@ import math
 import torch
 from xpeng_world.geometry import rotate, wrap_angle
 from xpeng_world.road import LANE_POINTS, MAX_PHASES, ROUTE_STEP, LaneKind, RoadMap, Route, SignalState
-from xpeng_world.scene import DT, Agents, Ego, Track
+from xpeng_world.scene import DT, Agents, Appearance, Ego, Track
 from xpeng_world.vehicles import vehicle_profile
 
 LANE = 3.2  # m, width of every lane
@@ -88,6 +88,7 @@ def drive(
     speed: list[float] | float | None = None,
     acceleration: list[float] | float = 0.0,
     yaw_rate: list[float] | float = 0.0,
+    steering: list[float] | float = 0.0,
     agents: list[dict] | None = None,
     signals: list[int] | None = None,
 ) -> Track:
@@ -103,7 +104,7 @@ def drive(
         ego_speed = torch.cat((moved[:1], moved)) if steps > 1 else torch.zeros(1)
     else:
         ego_speed = row(speed)
-    state = (ego_x, row(y), row(heading), ego_speed, row(acceleration), torch.zeros(steps), row(yaw_rate))
+    state = (ego_x, row(y), row(heading), ego_speed, row(acceleration), row(steering), row(yaw_rate))
     number = len(agents or [])
     others = Agents.empty(1, steps, max(1, number))
     for i, agent in enumerate(agents or []):
@@ -204,4 +205,56 @@ def lively_track(steps: int = 80, seed: int = 0) -> Track:
     )  # fmt: skip
 
 
-__all__ = ["DT", "LANE", "LIMIT", "PIECE", "drive", "lively_track", "mirrored", "moved_world", "straight_road", "with_junction"]
+def lawless_track(steps: int = 100, seed: int = 0) -> Track:
+    """A drive that does what the lively one does not: over the shoulder, against the traffic, past others on the wrong side.
+
+    Row 0 is a shoulder, rows 1 and 2 are the route's, row 3 is oncoming; the limit is 20 m/s and it rains.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    road, route = straight_road(pieces=5, lanes=3)
+    road = dataclasses.replace(
+        road,
+        kind=torch.where(torch.arange(road.kind.shape[1]) < 5, int(LaneKind.SHOULDER), road.kind),
+        speed_limit=torch.full_like(road.speed_limit, 20.0),
+    )
+    route = dataclasses.replace(route, points=route.points + torch.tensor([0.0, LANE]), lanes=route.lanes[:, 5:])
+    knots = torch.tensor([0, 10, 20, 28, 36, 44, 63, 69, 82, steps])
+    places = LANE * torch.tensor([1.0, 1.0, 2.0, 2.0, 0.0, 0.0, 3.0, 3.0, 1.0, 1.0])
+    at = torch.arange(steps)
+    piece = (torch.searchsorted(knots, at, right=True) - 1).clamp(0, len(knots) - 2)
+    share = (at - knots[piece]) / (knots[piece + 1] - knots[piece])
+    y = places[piece] + (places[piece + 1] - places[piece]) * (0.5 - 0.5 * torch.cos(math.pi * share))
+    speed = torch.where(at < 60, torch.tensor(18.0), (18.0 - 0.55 * (at - 60)).clamp_min(1.0))
+    speed = speed + 0.05 * torch.rand(steps, generator=generator)
+    x = 20.0 + DT * speed.cumsum(0)
+    heading = torch.atan2(torch.gradient(y)[0], torch.gradient(x)[0])
+    agents = [
+        {"x": (x[0] + 3.0 + 0.8 * at).tolist(), "y": 2 * LANE, "speed": 8.0},  # passed on its right
+        {"x": (x - 12.0 + 0.4 * at).tolist(), "y": 2 * LANE, "speed": 22.0},  # cut off
+        {"x": (x - 10.0).tolist(), "y": torch.where(at < 75, 40.0, LANE).tolist(), "speed": speed.tolist()},  # held up
+        {"x": (260.0 - 9.0 * DT * at).tolist(), "y": 3 * LANE, "heading": math.pi - 0.01, "speed": 9.0},
+        {"x": 110.0, "y": (-24.0 + 4.0 * DT * at).tolist(), "heading": math.pi / 2, "speed": 4.0},
+        {"x": 75.0, "y": (2.8 + 1.2 * DT * at).tolist(), "heading": math.pi / 2, "speed": 1.2, "kind": 4, "length": 0.6, "width": 0.6},
+    ]
+    yaw_rate = torch.gradient(heading)[0] / DT
+    track = drive(
+        road, route, x=x.tolist(), y=y.tolist(), heading=heading.tolist(), speed=speed.tolist(), agents=agents,
+        acceleration=(torch.gradient(speed)[0] / DT).tolist(), yaw_rate=yaw_rate.tolist(),
+        steering=torch.atan(2.8 * yaw_rate / speed).tolist(),
+    )  # fmt: skip
+    return dataclasses.replace(track, appearance=torch.full_like(track.appearance, int(Appearance.RAIN)))
+
+
+__all__ = [
+    "DT",
+    "LANE",
+    "LIMIT",
+    "PIECE",
+    "drive",
+    "lawless_track",
+    "lively_track",
+    "mirrored",
+    "moved_world",
+    "straight_road",
+    "with_junction",
+]
