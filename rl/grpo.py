@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..envs.build import build_loop
@@ -23,7 +24,9 @@ from ..policies.vla.model import MODES, VlaModel
 from ..scenario import draw_scenario
 from ..training_state import read_meta
 from ..world_model.video.precision import resolve_precision
-from .grpo_rollout import DrivenEpisode, Driving, draw_parts, drive_groups, sample_of
+from .grpo_credit import CREDITS, group_credits, token_advantages
+from .grpo_driving import Driving
+from .grpo_rollout import DrivenEpisode, draw_parts, drive_groups, sample_of
 
 STATE_KIND, STATE_VERSION = "grpo", 1
 SCALES = ("batch", "group", "none")
@@ -48,6 +51,7 @@ class GrpoConfig:
     starts: int = 4  # start states a round
     group: int = 8  # episodes from each
     episode_steps: int = 100  # longest episode
+    warmup: int = 0  # most frames that the policy drives a start on before its groups begin
     mode: str = "fast"
     temperature: float = 1.0
     hold: int = 2  # frames that a drawn action is kept for
@@ -59,6 +63,8 @@ class GrpoConfig:
     learning_rate: float = 3e-5
     clip: float = 0.2  # of a token's probability ratio
     kl: float = 0.0  # weight of the divergence from the start
+    credit: str = "later"  # what a decision is learned by: later rewards against the group's at that time, or the whole episode's
+    discount: float = 0.97  # of later rewards, a frame
     scale: str = "batch"  # what advantages are divided by the standard deviation of
     gradient_clip: float = 0.5
     format_weight: float = 1.0  # reward of an episode whose actions can all be read
@@ -94,12 +100,13 @@ class Grpo:
         wanted = {"split": config.split, "family": config.family, "density": config.density}
         scenario = {key: value for key, value in wanted.items() if value != ANY}
         draw_scenario(0, scenario)
-        self.driving = Driving(config.episode_steps, config.hold, config.mode, config.temperature, scenario)  # type: ignore[arg-type]
+        self.driving = Driving(config.episode_steps, config.hold, config.mode, config.temperature, scenario, config.warmup)  # type: ignore[arg-type]
         options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
-        self.loop = loop or build_loop(config.world, config.reward, config.episode_steps, None, False, options)
+        self.loop = loop or build_loop(config.world, config.reward, None, None, False, options)
         self.cycle = config.iterations * config.updates  # optimiser steps of a round
         self.rows = config.starts * config.group * config.parts  # samples of a round
         self.driven: list[DrivenEpisode] = []  # of the last round
+        self.advantages: Tensor | None = None  # of its samples' tokens [rows, L]; None leaves them to TRL
 
     def run(self) -> Path:
         """Train to the end of the rounds or of the time allowed; returns the folder of the weights."""
@@ -128,7 +135,7 @@ class Grpo:
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             self.model.decoder.train()
             self.model.decoder.set_attn_implementation(windowed.register())
-            trainer = trainer_class(self.model.vocabulary, self.driving.mode)(
+            trainer = trainer_class(self.model.vocabulary, self.driving.mode, lambda: self.advantages)(
                 model=self.model.decoder,
                 reward_funcs=rewards,
                 args=self._arguments(),
@@ -185,32 +192,51 @@ class Grpo:
         """TRL's `rollout_func`: drive the starts that the prompts name, and return `parts` samples of every episode.
 
         TRL sees each start `group * parts` times: the episodes of its group, each as often as it has parts, all with the whole
-        episode's reward. Their mean is thus the mean over the group's episodes.
+        episode's reward. Their mean is thus the mean over the group's episodes. With `credit=later` that is only logged, and every decision
+        has an advantage of its own.
         """
         config = self.config
         number = trainer.state.global_step // self.cycle
         seeds = [int(prompt) for prompt in prompts[:: config.group * config.parts]]
-        with tqdm(total=len(seeds) * config.group * config.episode_steps, desc="driving", unit="frame", leave=False, disable=None) as bar:
+        with tqdm(
+            total=len(seeds) * (config.group * config.episode_steps + config.warmup),
+            desc="driving",
+            unit="frame",
+            leave=False,
+            disable=None,
+        ) as bar:
             self.driven = drive_groups(
                 self.loop, self.model, self.driving, seeds, config.group, (config.seed, 67, number), progress=bar.update
             )
         rng = np.random.default_rng([config.seed, 71, number])
         samples, told = [], []
-        for episode in self.driven:
+        for number_of, episode in enumerate(self.driven):
             for begin, end in draw_parts(rng, episode.decisions, config.parts, config.part):
                 samples.append(sample_of(self.model, episode, begin, end, config.hold))
-                told.append(episode)
+                told.append(number_of)
+        if config.credit == "later":
+            credits = self._credits()
+            drew = [sample.decisions for sample in samples]
+            self.advantages = token_advantages([credits[row] for row in told], drew, len(seeds), config.scale)
         torch.manual_seed((config.seed * 1_000_003 + number) % 2**62)  # the order in which the trainer learns the samples
         return {
             "prompt_ids": [sample.prompt for sample in samples],
             "completion_ids": [sample.completion for sample in samples],
             "logprobs": [sample.logprobs for sample in samples],
             "env_mask": [sample.mask for sample in samples],
-            "earned": [episode.total(config.episode_steps) for episode in told],
-            "formatted": [episode.formatted for episode in told],
-            "failed": [episode.failed for episode in told],
-            "frames": [len(episode.rewards) for episode in told],
+            "earned": [self.driven[row].total(config.episode_steps) for row in told],
+            "formatted": [self.driven[row].formatted for row in told],
+            "failed": [self.driven[row].failed for row in told],
+            "frames": [len(self.driven[row].rewards) for row in told],
         }
+
+    def _credits(self) -> list[np.ndarray]:
+        """What each decision of each driven episode is learned by."""
+        config, found = self.config, []
+        for begin in range(0, len(self.driven), config.group):
+            group = self.driven[begin : begin + config.group]
+            found += group_credits(group, config.episode_steps, config.hold, config.discount, config.format_weight)
+        return found
 
     def save(self, rounds: int) -> Path:
         """Write the weights with what made them."""
@@ -285,12 +311,14 @@ def _check(config: GrpoConfig) -> None:
     for name in ("temperature", "learning_rate", "clip", "gradient_clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be above 0")
-    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed"):
+    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed", "warmup"):
         if not getattr(config, name) >= 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be at least 0")
-    for name, known in (("mode", MODES), ("scale", SCALES)):
+    for name, known in (("mode", MODES), ("scale", SCALES), ("credit", CREDITS)):
         if getattr(config, name) not in known:
             raise ConfigError(f"unknown {name} '{getattr(config, name)}'; {nearest(getattr(config, name), known)}")
+    if not 0 < config.discount <= 1:
+        raise ConfigError(f"discount={config.discount} must be above 0 and at most 1")
     if config.group < 2:
         raise ConfigError(f"group={config.group}: an episode is judged by the others of its group; give at least 2")
     if config.mode == "slow" and config.hold != 1:

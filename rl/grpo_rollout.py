@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,20 +12,11 @@ from torch import Tensor
 
 from ..envs.core import DrivingLoop
 from ..envs.info import ending
-from ..policies.vla.model import Mode, VlaModel
+from ..policies.vla.model import VlaModel
 from ..world import observe
+from .grpo_driving import Driving
+from .grpo_starts import FIRST_MARK, driven_starts, fresh_starts
 from .grpo_writer import Writer
-
-
-@dataclass(frozen=True)
-class Driving:
-    """How episodes are driven for training."""
-
-    steps: int = 100  # longest episode, in frames of 0.1 s
-    hold: int = 1  # frames that a drawn action is kept for
-    mode: Mode = "fast"
-    temperature: float = 1.0
-    scenario: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -33,13 +24,13 @@ class DrivenEpisode:
     """One episode as its tokens, and what it earned."""
 
     seed: int
+    before: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [L] tokens of before its first frame
     tokens: list[Tensor] = field(default_factory=list)  # [L] int64 a frame, all that was read and written in it
     chosen: list[Tensor] = field(default_factory=list)  # [L] bool a frame, drawn by the model
     logprobs: list[Tensor] = field(default_factory=list)  # [L] float32 a frame
     actions: list[Tensor] = field(default_factory=list)  # [2] a frame
     rewards: list[float] = field(default_factory=list)  # one a frame
-    decisions: int = 0
-    unparsable: int = 0  # decisions whose action could not be read
+    read: list[bool] = field(default_factory=list)  # one a decision, whether its action could be read
     ended: str = ""  # the rule that ended it, route_end or time_limit
     failed: bool = False  # a rule ended it
 
@@ -53,9 +44,19 @@ class DrivenEpisode:
         return earned * steps / len(self.rewards) if self.ended == "route_end" else earned
 
     @property
+    def decisions(self) -> int:
+        """Actions that were drawn."""
+        return len(self.read)
+
+    @property
+    def unparsable(self) -> int:
+        """Decisions whose action could not be read."""
+        return self.decisions - sum(self.read)
+
+    @property
     def formatted(self) -> float:
         """Share of decisions whose action could be read, 0 to 1."""
-        return 1 - self.unparsable / max(1, self.decisions)
+        return sum(self.read) / max(1, self.decisions)
 
 
 @torch.no_grad()
@@ -65,10 +66,11 @@ def drive_groups(
     """Drive `group` episodes from each start state, all side by side; those that are over leave the batch.
 
     Every start is made once and copied, and a world's own draws come from the episode's seed: episodes of a group differ by
-    what the policy draws and by nothing else.
+    what the policy draws and by nothing else. With `driving.warmup` the policy first drives each start on, for as many frames as are drawn
+    for all of them between none and that.
 
     Args:
-        loop: of a world that serves batches; its time limit should be `driving.steps`.
+        loop: of a world that serves batches; its time limit should be none, or `driving.steps` if nothing is driven before.
         model: the VLA.
         driving: how.
         seeds: one for each start state.
@@ -80,11 +82,16 @@ def drive_groups(
         len(seeds) * group episodes, those of a start one after another.
     """
     copies = [(seed, place) for seed in seeds for place in range(group)]
-    entropy = [np.random.SeedSequence([*draw, seed, place]).generate_state(1, np.uint64)[0] for seed, place in copies]
-    generators = [torch.Generator().manual_seed(int(number) >> 1) for number in entropy]
-    writer = Writer(model, generators, driving.mode, driving.temperature, driving.hold)
-    running = loop.reset(seeds, driving.scenario)[torch.arange(len(seeds)).repeat_interleave(group)]
-    episodes = [DrivenEpisode(int(seed)) for seed, _ in copies]
+    frames = int(np.random.default_rng([*draw, 83]).integers(driving.warmup + 1))
+    if frames < FIRST_MARK:
+        starts = fresh_starts(loop, model, driving, seeds)
+    else:
+        starts = driven_starts(loop, model, driving, seeds, [_generator(*draw, seed, group) for seed in seeds], frames, progress)
+    each = torch.arange(len(seeds)).repeat_interleave(group)
+    generators = [_generator(*draw, seed, place) for seed, place in copies]
+    writer = Writer(model, generators, driving.mode, driving.temperature, driving.hold, starts.writing[each])
+    running = starts.running[each]
+    episodes = [DrivenEpisode(int(seed), starts.before[row]) for (seed, _), row in zip(copies, each.tolist(), strict=True)]
     live = list(range(len(episodes)))
     for step in range(driving.steps):
         moment = writer.write(observe(running.state))
@@ -96,8 +103,8 @@ def drive_groups(
             episode.logprobs.append(moment.logprobs[row][real])
             episode.actions.append(moment.action[row])
             episode.rewards.append(float(outcome.reward[row]))
-            episode.decisions += int(step % driving.hold == 0)
-            episode.unparsable += int(moment.failed[row])
+            if step % driving.hold == 0:
+                episode.read.append(not bool(moment.failed[row]))
             if bool(outcome.done[row]):
                 episode.ended = ending(outcome, row) or "terminated"
                 episode.failed = bool(outcome.terminated[row])
@@ -115,6 +122,10 @@ def drive_groups(
     return episodes
 
 
+def _generator(*numbers: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
+
+
 @dataclass(frozen=True)
 class Sample:
     """A part of an episode as a trainer reads it."""
@@ -123,23 +134,26 @@ class Sample:
     completion: list[int]  # from the first drawn token on, ended by <eos>
     logprobs: list[float]  # of the completion's drawn tokens, else 0
     mask: list[int]  # 1 for the completion's drawn tokens, 0 for what the world told, for forced tokens and for <eos>
+    decisions: list[int]  # of each token of the completion, which decision of the episode drew it; -1 for none
 
 
 def sample_of(model: VlaModel, episode: DrivenEpisode, begin: int, end: int, hold: int) -> Sample:
     """Decisions `begin` to `end` (left out) of an episode, with as much before as can reach them through all layers."""
     ids, config = model.vocabulary.ids, model.decoder.config
-    none = torch.zeros(1)
-    tokens = torch.cat((torch.tensor([ids["<bos>"]]), *episode.tokens))
+    none = torch.zeros(1 + len(episode.before))
+    tokens = torch.cat((torch.tensor([ids["<bos>"]]), episode.before, *episode.tokens))
     chosen, logprobs = torch.cat((none.bool(), *episode.chosen)), torch.cat((none, *episode.logprobs))
-    offsets = np.cumsum([1, *map(len, episode.tokens)])
+    offsets = np.cumsum([len(none), *map(len, episode.tokens)])
     drawn = torch.nonzero(chosen[offsets[begin * hold] : offsets[min((end - 1) * hold + 1, len(episode.tokens))]]).flatten()
     first, last = int(offsets[begin * hold] + drawn[0]), int(offsets[begin * hold] + drawn[-1]) + 1
+    frames = np.searchsorted(offsets, np.arange(first, last), side="right") - 1
     reach = config.num_hidden_layers * (int(config.sliding_window or config.max_position_embeddings) - 1) + 1
     return Sample(
         tokens[max(0, first - reach) : first].tolist(),
         [*tokens[first:last].tolist(), ids["<eos>"]],
         [*logprobs[first:last].tolist(), 0.0],
         [*chosen[first:last].int().tolist(), 0],
+        [*np.where(chosen[first:last].numpy(), frames // hold, -1).tolist(), -1],
     )
 
 

@@ -1,7 +1,8 @@
-"""TRL's GRPO trainer, told where a sample can have been drawn: everything else is read but needs no probabilities."""
+"""TRL's GRPO trainer, told where a sample can have been drawn and what each drawn token is learned by."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,15 +27,27 @@ def written_columns(vocabulary: Vocabulary, mode: Mode, ids: Tensor, begin: int)
     return places[after[:, begin:].any(0)]
 
 
-def trainer_class(vocabulary: Vocabulary, mode: Mode) -> Any:
+def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], Tensor | None] = lambda: None) -> Any:
     """A GRPOTrainer that reads probabilities off the columns of `written_columns` alone.
 
     The world's tokens are most of a sample. TRL's own loss gives all of them probabilities, which off a GPU takes most of the time,
     and masks them afterwards.
+
+    Args:
+        vocabulary: of the VLA.
+        mode: that it drives in.
+        advantages: gives those of the last rollout's tokens [samples, L], L at most a completion's length, in place of TRL's own, or None.
     """
     from trl import GRPOTrainer
 
     class Trainer(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            output, own = super()._generate_and_score_completions(inputs), advantages()
+            if own is not None:
+                own = own.to(output["advantages"].device)
+                output["advantages"] = torch.nn.functional.pad(own, (0, output["completion_ids"].shape[1] - own.shape[1]))
+            return output
+
         def _get_per_token_logps_and_entropies(
             self,
             model: Any,

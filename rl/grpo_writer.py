@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from ..batched import Batched
 from ..policies.vla.context import PENDING, Context, Reading
 from ..policies.vla.decoding import choose
 from ..policies.vla.model import Mode, VlaModel, Written
@@ -26,6 +27,20 @@ class Moment:
     failed: Tensor  # [B] bool, an action was written that cannot be read
 
 
+@dataclass(frozen=True)
+class WriterState(Batched):
+    """What the writing of B episodes goes on from, between two draws of an action."""
+
+    context: Context
+    unread: Tensor = field(metadata={"pad": -1})  # [B, L] int64, of held frames; the next draw reads them with its own. -1: none
+    action: Tensor  # [B, 2] the one held
+
+    @classmethod
+    def begin(cls, model: VlaModel, batch: int) -> WriterState:
+        """Nothing read yet."""
+        return cls(model.begin(batch), torch.zeros(batch, 0, dtype=torch.int64), torch.zeros(batch, 2))
+
+
 @dataclass
 class Writer:
     """Drives B episodes by sampling; one draw of the action every `hold` frames.
@@ -41,6 +56,7 @@ class Writer:
         mode: "fast" or "slow"; slow ones think in every frame, so `hold` must be 1.
         temperature: above 0.
         hold: frames that an action is kept for.
+        state: to go on from, of as many episodes; None to begin.
     """
 
     model: VlaModel
@@ -48,14 +64,11 @@ class Writer:
     mode: Mode = "fast"
     temperature: float = 1.0
     hold: int = 1
-    context: Context = field(init=False)
+    state: WriterState | None = None
     frame: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        batch = len(self.generators)
-        self.context = self.model.begin(batch)
-        self._unread = torch.zeros(batch, 0, dtype=torch.int64)  # of held frames; the next draw reads them with its own
-        self._action = torch.zeros(batch, 2)
+        self.now = self.state or WriterState.begin(self.model, len(self.generators))
 
     @torch.no_grad()
     def write(self, observation: Observation) -> Moment:
@@ -66,44 +79,42 @@ class Writer:
         self.frame += 1
         if drawing:
             written = self._draw(prompt)
-            self.context = written.context
             parsed = parse_action(vocabulary, written.ids, prompt)
-            self._action, failed = parsed.action, parsed.failed
+            self.now, failed = WriterState(written.context, self.now.unread[:, :0], parsed.action), parsed.failed
             ids, chosen, logprobs = written.ids, written.chosen, written.logprobs
             if self.mode == "slow":  # padding after the end was not written; the control token was forced
                 real = chosen.clone()
                 real[:, 0] = True
                 ids = torch.where(real, ids, -1)
         else:
-            ids = vocabulary.completion(self._action)
+            ids = vocabulary.completion(self.now.action)
             chosen, logprobs = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
             failed = torch.zeros(len(ids), dtype=torch.bool)
-            self._unread = torch.cat((self._unread, prompt, ids), 1)
+            self.now = replace(self.now, unread=torch.cat((self.now.unread, prompt, ids), 1))
         none = torch.zeros(prompt.shape)
         return Moment(
-            torch.cat((prompt, ids), 1), torch.cat((none.bool(), chosen), 1), torch.cat((none, logprobs), 1), self._action, failed
+            torch.cat((prompt, ids), 1), torch.cat((none.bool(), chosen), 1), torch.cat((none, logprobs), 1), self.now.action, failed
         )
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these episodes only."""
         index = torch.as_tensor(list(rows))
         self.generators = [self.generators[row] for row in rows]
-        self.context, self._unread, self._action = self.context[index], self._unread[index], self._action[index]
+        self.now = self.now[index]
 
     def _draw(self, prompt: Tensor) -> Written:
         if self.mode == "slow":
-            return self.model.generate(prompt, "slow", self.temperature, self.generators, self.context)
-        model, reading = self.model, Reading(self.context)
+            return self.model.generate(prompt, "slow", self.temperature, self.generators, self.now.context)
+        model, reading = self.model, Reading(self.now.context)
         tag = lambda name: prompt.new_full((len(prompt), 1), model.vocabulary.ids[name])
         opened = torch.cat((tag("<fast>"), tag("<act>")), 1)
         numbers, logprobs = [], []
-        read = torch.cat((self.context.pending, self._unread, prompt, opened), 1)
+        read = torch.cat((self.now.context.pending, self.now.unread, prompt, opened), 1)
         for _ in range(2):
             token, logprob = choose(model._read(reading, read), model.vocabulary, self.temperature, self.generators)
             numbers.append(token)
             logprobs.append(logprob)
             read = token.unsqueeze(1)
-        self._unread = self._unread[:, :0]
         ids = torch.cat((opened, torch.stack(numbers, 1), tag("</act>")), 1)
         chosen = torch.zeros_like(ids, dtype=torch.bool)
         chosen[:, 2:4] = True

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from xpeng_world.policies.vla.policy import VlaPolicy
 from xpeng_world.policies.vla.tokens import PROMPT_LENGTH
 from xpeng_world.rewards import StepReward
 from xpeng_world.rl.grpo import Grpo, GrpoConfig, train_grpo
-from xpeng_world.rl.grpo_rollout import DrivenEpisode, Driving, draw_parts, drive_groups, sample_of
+from xpeng_world.rl.grpo_driving import Driving
+from xpeng_world.rl.grpo_rollout import DrivenEpisode, draw_parts, drive_groups, sample_of
 from xpeng_world.rl.grpo_trainer import trainer_class
 from xpeng_world.world import observe
 from xpeng_world.world_model.video.tokenizer import FrameTokenizer
@@ -95,7 +97,7 @@ def test_the_trainer_sees_what_the_driver_saw(fake, start, mode, hold, temperatu
         assert torch.allclose(now, then, atol=1e-4)
     if mode == "fast":
         shorter = sample_of(model, episode, begin, begin + 1, hold)
-        shorter = type(shorter)(shorter.prompt[-CONTEXT // 2 :], shorter.completion, shorter.logprobs, shorter.mask)
+        shorter = replace(shorter, prompt=shorter.prompt[-CONTEXT // 2 :])
         now, then = logprobs_of(model, shorter, temperature)
         assert not torch.allclose(now, then, atol=1e-4)
 
@@ -125,6 +127,42 @@ def test_probabilities_are_read_off_wherever_a_token_was_drawn(fake, start, mode
         assert torch.allclose(entropy[row, drawn], -(table[row, drawn].exp() * table[row, drawn]).sum(-1), atol=1e-4)
 
 
+@pytest.mark.parametrize("hold", [1, 3])
+def test_groups_begin_where_the_policy_came_to(fake, start, hold) -> None:
+    from xpeng_world.rl import grpo_starts
+
+    model, driving, open_loop = VlaModel.load(start), Driving(STEPS, hold, warmup=60), DrivingLoop(fake.FakeWorld(), Forward())
+    draw = next(n for n in range(50) if np.random.default_rng([n, 83]).integers(61) > 40)  # a round that drives on for long
+    driven = drive_groups(open_loop, model, driving, [3, 4], 2, [draw])
+    fresh = drive_groups(open_loop, model, Driving(STEPS, hold), [3, 4], 2, [draw])
+    assert torch.equal(driven[0].before, driven[1].before)
+    assert not torch.equal(driven[0].before, driven[2].before)
+    assert len(driven[0].before) == len(driven[2].before) > 30 * PROMPT_LENGTH
+    assert not torch.equal(driven[0].tokens[0], fresh[0].tokens[0])
+    for episode in driven[:3:2]:
+        for part in ((0, 1), (episode.decisions - 1, episode.decisions)):
+            now, then = logprobs_of(model, sample_of(model, episode, *part, hold), 1.0)
+            assert torch.allclose(now, then, atol=1e-4)
+
+    # a drive that is over after its 66th frame is gone back on, to the last mark LEAD frames before; one over early begins anew
+    class Over:
+        def __init__(self) -> None:
+            self.frame = 0
+
+        def step(self, track) -> StepReward:
+            self.frame += 1
+            over = torch.tensor([self.frame == 66, self.frame == 20])
+            return StepReward(torch.zeros(2), over, {"gain": torch.zeros(2)}, {"over": over})
+
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    starts = grpo_starts.driven_starts(DrivingLoop(fake.FakeWorld(), Over()), model, driving, [3, 4], generators, 80, None)
+    every = -(-10 // hold) * hold
+    expected = max(mark for mark in range(30, 81) if mark % every == 0 and mark <= 66 - grpo_starts.LEAD)
+    assert starts.running.steps.tolist() == [expected, 0]
+    assert len(starts.before[0]) == expected * (PROMPT_LENGTH + 5)
+    assert len(starts.before[1]) == 0
+
+
 def test_only_drawn_numbers_are_learned(fake, start) -> None:
     model = VlaModel.load(start)
     ids = model.vocabulary.ids
@@ -135,6 +173,8 @@ def test_only_drawn_numbers_are_learned(fake, start) -> None:
         drawn = [k for k, counts in enumerate(sample.mask) if counts]
         moment = PROMPT_LENGTH + 5
         assert drawn == [0, 1, 2 * moment, 2 * moment + 1, 4 * moment, 4 * moment + 1]
+        assert [sample.decisions[k] for k in drawn] == [0, 0, 1, 1, 2, 2]
+        assert {sample.decisions[k] for k in range(len(sample.mask)) if k not in drawn} == {-1}
         assert sample.prompt[-2:] == [ids["<fast>"], ids["<act>"]]
         assert (torch.tensor(sample.logprobs)[mask] < 0).all()
         assert not torch.tensor(sample.logprobs)[~mask].any()
@@ -199,8 +239,9 @@ def pedal(folder, fake) -> float:
     return float(policy.act(observe(state), policy.initial_memory([0, 1, 2]))[0][:, 1].mean())
 
 
-def test_learns_to_press_the_pedal_that_pays(fake, start, tmp_path) -> None:
-    settings = {"rounds": 8, "starts": 2, "group": 8, "batch_size": 16, "parts": 1, "part": STEPS, "learning_rate": 5e-3}
+@pytest.mark.parametrize("credit", ["later", "episode"])
+def test_learns_to_press_the_pedal_that_pays(fake, start, tmp_path, credit) -> None:
+    settings = {"credit": credit, "rounds": 8, "starts": 2, "group": 8, "batch_size": 16, "parts": 1, "part": STEPS, "learning_rate": 5e-3}
     run = Grpo(config(start, tmp_path / "run", **settings), VlaModel.load(start), loop(fake))
     folder = run.run()
     assert pedal(folder, fake) > pedal(start, fake) + 0.1
@@ -221,7 +262,7 @@ def test_what_the_world_told_gives_no_gradient(fake, start, tmp_path, monkeypatc
 
     def masked(*arguments):
         sample = real(*arguments)
-        return type(sample)(sample.prompt, sample.completion, sample.logprobs, [0] * len(sample.mask))
+        return replace(sample, mask=[0] * len(sample.mask))
 
     monkeypatch.setattr(grpo, "sample_of", masked)
     nothing, before = learned("nothing"), load_file(start / "model.safetensors")
@@ -259,6 +300,8 @@ def test_time_ends_a_run_after_a_whole_round(fake, start, tmp_path) -> None:
         ({"mode": "slow", "hold": 2}, "set hold=1"),
         ({"mode": "fasst"}, "did you mean 'fast'"),
         ({"scale": "grup"}, "did you mean 'group'"),
+        ({"credit": "late"}, "did you mean 'later'"),
+        ({"discount": 1.01}, "discount=1.01 must be above 0 and at most 1"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
         ({"world": "reference"}, "cannot; choose learned"),
         ({"density": "thick"}, "unknown density 'thick'"),
