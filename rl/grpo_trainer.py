@@ -28,10 +28,10 @@ def written_columns(vocabulary: Vocabulary, mode: Mode, ids: Tensor, begin: int)
 
 
 def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], Tensor | None] = lambda: None) -> Any:
-    """A GRPOTrainer that reads probabilities off the columns of `written_columns` alone.
+    """A GRPOTrainer that reads probabilities off the columns of `written_columns` alone, and takes those of the draws from the driver.
 
     The world's tokens are most of a sample. TRL's own loss gives all of them probabilities, which off a GPU takes most of the time,
-    and masks them afterwards.
+    and masks them afterwards. Before it learns, TRL works out the probabilities of the draws once more; the driver's own are the same.
 
     Args:
         vocabulary: of the VLA.
@@ -41,8 +41,16 @@ def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], T
     from trl import GRPOTrainer
 
     class Trainer(GRPOTrainer):
+        rolling_out = False
+
         def _generate_and_score_completions(self, inputs: Any) -> Any:
-            output, own = super()._generate_and_score_completions(inputs), advantages()
+            self.rolling_out = True
+            try:
+                output, own = super()._generate_and_score_completions(inputs), advantages()
+            finally:
+                self.rolling_out = False
+            if "old_per_token_logps" in output:  # the driver's own, noted as it drew
+                output["old_per_token_logps"] = output["sampling_per_token_logps"]
             if own is not None:
                 own = own.to(output["advantages"].device)
                 output["advantages"] = torch.nn.functional.pad(own, (0, output["completion_ids"].shape[1] - own.shape[1]))
@@ -58,6 +66,8 @@ def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], T
             compute_entropy: bool = False,
             **others: Any,
         ) -> tuple[Tensor, Tensor | None, None]:
+            if self.rolling_out and model is self.model:
+                return torch.zeros(len(input_ids), logits_to_keep), None, None
             begin = input_ids.shape[1] - logits_to_keep
             logprobs, entropies = [], []
             for ids, mask in zip(*(t.split(batch_size or len(input_ids)) for t in (input_ids, attention_mask)), strict=True):

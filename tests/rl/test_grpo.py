@@ -113,7 +113,9 @@ def test_probabilities_are_read_off_wherever_a_token_was_drawn(fake, start, mode
     for row, sample in enumerate(samples):
         where = slice(before - len(sample.prompt), before + len(sample.completion))
         ids[row, where], mask[row, where] = torch.tensor(sample.prompt + sample.completion), 1
-    trainer = type("Trainer", (), {"temperature": 0.7, "accelerator": type("Plain", (), {"autocast": staticmethod(nullcontext)})})()
+    trainer = type(
+        "Trainer", (), {"rolling_out": False, "temperature": 0.7, "accelerator": type("Plain", (), {"autocast": staticmethod(nullcontext)})}
+    )()
     read = trainer_class(model.vocabulary, mode)._get_per_token_logps_and_entropies
     with torch.no_grad():
         found, entropy, _ = read(trainer, model.decoder, ids, mask, after, batch_size=3, compute_entropy=True)
@@ -248,6 +250,29 @@ def test_learns_to_press_the_pedal_that_pays(fake, start, tmp_path, credit) -> N
     assert np.mean([episode.formatted for episode in run.driven]) > 0.8
     assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
     assert VlaModel.load(folder).facts["rounds"] == 8
+
+
+def test_the_first_step_of_a_round_is_on_policy(fake, start, tmp_path, monkeypatch) -> None:
+    """The probabilities noted while driving are what the loss divides by, and they are the trainer's own."""
+    import trl
+
+    seen, real = [], trl.GRPOTrainer._compute_loss
+
+    def noted(trainer, model, inputs):
+        ids = torch.cat((inputs["prompt_ids"], inputs["completion_ids"]), 1)
+        mask = torch.cat((inputs["prompt_mask"], inputs["completion_mask"]), 1)
+        with torch.no_grad():
+            now, _, _ = trainer._get_per_token_logps_and_entropies(model, ids, mask, inputs["completion_ids"].shape[1])
+        drawn = inputs["completion_mask"] * inputs["tool_mask"]
+        seen.append(((now - inputs["old_per_token_logps"]).abs() * drawn).max().item())
+        assert inputs["advantages"].shape == inputs["completion_ids"].shape
+        assert not (inputs["advantages"] * (1 - drawn)).any()
+        return real(trainer, model, inputs)
+
+    monkeypatch.setattr(trl.GRPOTrainer, "_compute_loss", noted)
+    train_grpo(config(start, tmp_path / "run", rounds=2, updates=2, iterations=1, temperature=0.7, learning_rate=5e-3), loop(fake))
+    assert len(seen) == 4
+    assert max(seen[0], seen[2]) < 1e-4 < seen[3]
 
 
 def test_what_the_world_told_gives_no_gradient(fake, start, tmp_path, monkeypatch) -> None:
