@@ -41,18 +41,19 @@ def agent_corners(track: Track) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def relations_within(horizon_s: float) -> Callable[[Track], AgentRelations]:
+def relations_within(horizon_s: float, step_s: float = TTC_STEP) -> Callable[[Track], AgentRelations]:
     """The fact how the agents stand to the ego, now and within a horizon in s, over which all keep their velocity.
 
-    A hit is imminent where, at 0, 0.3, 0.6 ... s ahead, the boxes overlap and the agent is then ahead of the ego (within 30 degrees of
-    its heading, from the rear axle), or not behind while the ego is in several lanes, in a junction or off the drivable area.
+    A hit is imminent where, every `step_s` (0, 0.3, 0.6 ... s) ahead, the boxes overlap and the agent is then ahead of the ego (within
+    30 degrees of its heading, from the rear axle), or not behind while the ego is in several lanes, in a junction or off the
+    drivable area.
     Source: NAVSIM pdm_scorer.py, `_calculate_ttc`; there the others follow their recorded future, which a causal rule cannot know.
     """
-    steps = math.floor(horizon_s / TTC_STEP + 1e-6) + 1
+    steps = math.floor(horizon_s / step_s + 1e-6) + 1
 
     def relations(track: Track) -> AgentRelations:
         ego, agents, place = track.ego, track.agents, track.derived(road_position)
-        later = TTC_STEP * torch.arange(steps + 1, device=ego.state.device)
+        later = step_s * torch.arange(steps + 1, device=ego.state.device)
         later[steps] = 0.0  # the last one is for the bumper, now
         later = later.view(1, 1, -1, 1, 1)
         forward = _direction(ego.heading)

@@ -127,6 +127,25 @@ def load_design(name_or_path: str | Path = "default") -> Design:
     Raises:
         ConfigError: no such design, or something in it is wrong; the message names file and line.
     """
+    path = _find(name_or_path)
+    layers = _read(path, ())
+    top = layers[-1]
+    parts: dict[str, tuple[Entry, ...]] = {}
+    for section, keys in _SECTIONS.items():
+        parts[section] = tuple(_entry(section, label, nodes, keys) for label, nodes in _stacked(layers, section).items())
+    if not any(parts.values()):
+        raise ConfigError(f"{path}: names no rule; sections are {', '.join(_SECTIONS)}")
+    newest = lambda key: next((layer for layer in reversed(layers) if layer.has(key)), top)
+    return Design(
+        name=path.stem,
+        description=str(top.scalar("description", str, "")),
+        scale=newest("scale").scalar("scale", float, 1.0),
+        **parts,
+    )
+
+
+def _find(name_or_path: str | Path, beside: Path | None = None) -> Path:
+    """The file of a design by name, or by a path that ends in .yaml, which may be relative to the folder `beside`."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = _DESIGNS / f"{name_or_path}.yaml"
@@ -134,40 +153,70 @@ def load_design(name_or_path: str | Path = "default") -> Design:
             raise ConfigError(
                 f"unknown design '{name_or_path}'; {nearest(str(name_or_path), design_names())} (or give the path of a .yaml)"
             )
+    elif beside is not None:
+        path = beside / path
     if not path.is_file():
         raise ConfigError(f"no design file {path}")
+    return path
+
+
+def _read(path: Path, below: tuple[Path, ...]) -> list[Section]:
+    """The file's top mapping after those of all that it extends, the first ancestor first; `below` are the files that led to it."""
     top = read_sections(path)
-    top.check_keys(("description", "scale", *_SECTIONS))
+    top.check_keys(("description", "scale", "extends", "drop", *_SECTIONS))
     labels: dict[str, str] = {}
-    parts: dict[str, tuple[Entry, ...]] = {}
-    for section, keys in _SECTIONS.items():
-        entries = []
+    for section in _SECTIONS:
         for label, node in top.mapping(section).items():
             if labels.setdefault(label, section) != section:
                 raise node.error(f"'{label}' stands under {labels[label]} already; give it another label and name its rule with 'rule:'")
-            entries.append(_entry(section, label, node, keys, path))
-        parts[section] = tuple(entries)
-    if not any(parts.values()):
-        raise ConfigError(f"{path}: names no rule; sections are {', '.join(_SECTIONS)}")
-    return Design(
-        name=path.stem,
-        description=str(top.scalar("description", str, "")),
-        scale=top.scalar("scale", float, 1.0),
-        **parts,
-    )
+    base = top.scalar("extends", str, "")
+    if not base:
+        return [top]
+    with top.located("extends"):
+        parent = _find(base, path.parent)
+        trail = (*below, path.resolve())
+        if parent.resolve() in trail:
+            cycle = (*trail[trail.index(parent.resolve()) :], parent)
+            raise ConfigError(f"'extends' goes round in a circle: {' -> '.join(step.name for step in cycle)}")
+    return [*_read(parent, trail), top]
 
 
-def _entry(section: str, label: str, node: Section, keys: Mapping[str, type], path: Path) -> Entry:
-    node.check_keys(("rule", "parameters", *keys))
-    name = node.scalar("rule", str, label)
-    with node.located("rule"):
-        found = find_rule(name, beside=path.parent)
+def _stacked(layers: list[Section], section: str) -> dict[str, list[Section]]:
+    """What every layer says of each label of a section, the oldest first, without what a later one dropped or moved elsewhere."""
+    found: dict[str, list[Section]] = {}
+    known: set[str] = set()
+    for layer in layers:
+        for label, line in layer.names("drop"):
+            if label not in known:
+                raise layer.error(f"nothing named '{label}' to drop; {nearest(label, known)}", line)
+            found.pop(label, None)
+        own = {other: layer.mapping(other) for other in _SECTIONS}
+        for other, nodes in own.items():
+            known |= nodes.keys()
+            if other != section:
+                for label in nodes:
+                    found.pop(label, None)
+        for label, node in own[section].items():
+            found.setdefault(label, []).append(node)
+    return found
+
+
+def _entry(section: str, label: str, nodes: list[Section], keys: Mapping[str, type]) -> Entry:
+    for node in nodes:
+        node.check_keys(("rule", "parameters", *keys))
+    naming = next((at for at in range(len(nodes) - 1, -1, -1) if nodes[at].has("rule")), 0)
+    namer, node = nodes[naming], nodes[-1]
+    with namer.located("rule"):
+        found = find_rule(namer.scalar("rule", str, label), beside=namer.path.parent)
     parameters = {}
-    for key, value in node.mapping_values("parameters").items():
-        with node.inside("parameters").located(key):
-            parameters.update(found.check_parameters({key: value}))
-    numbers = {key: node.scalar(key, kind, None) for key, kind in keys.items()}
-    given = {key: check_type(value, float, key) for key, value in numbers.items() if value is not None}
+    for layer in nodes[naming:]:  # those given to another rule do not count
+        for key, value in layer.mapping_values("parameters").items():
+            with layer.inside("parameters").located(key):
+                parameters.update(found.check_parameters({key: value}))
+    given = {}
+    for layer in nodes:
+        numbers = {key: layer.scalar(key, kind, None) for key, kind in keys.items()}
+        given |= {key: check_type(value, float, key) for key, value in numbers.items() if value is not None}
     if section == "ends" and not given.keys() & {"below", "above"}:
         raise node.error(f"'{label}' needs 'below' or 'above' to say when it ends an episode")
     if section in ("terms", "costs") and "weight" not in given:

@@ -51,6 +51,20 @@ class Section:
             if key not in known:
                 raise self.error(f"unknown key '{key}'; {nearest(key, known)}", line)
 
+    def has(self, key: str) -> bool:
+        """Whether a key stands here."""
+        return key in self._values
+
+    def names(self, key: str) -> list[tuple[str, int]]:
+        """The names listed under a key, each with its line; a single name serves as a list of one."""
+        node = self._values.get(key)
+        if node is None:
+            return []
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not all(isinstance(item, yaml.ScalarNode) for item in items):
+            raise self.error(f"'{key}' must be a list of names", self._lines[key])
+        return [(str(item.value), item.start_mark.line + 1) for item in items]
+
     def inside(self, key: str) -> Section:
         """The mapping under a key, empty if there is none."""
         return Section(self.path, self._values.get(key), self._lines.get(key, self.line))

@@ -3,6 +3,7 @@
 from .at_fault_collision import at_fault_collision
 from .blocking import blocking
 from .comfort import comfort
+from .completion import completion
 from .drivable_area import drivable_area
 from .driving_direction import driving_direction
 from .energy import energy
@@ -37,6 +38,7 @@ __all__ = [
     "at_fault_collision",
     "blocking",
     "comfort",
+    "completion",
     "drivable_area",
     "driving_direction",
     "energy",

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ...scene import AgentKind, Track
-from ..facts import STOPPED_SPEED, agent_relations, road_position
-from ..history import seen_before
+from ..contacts import at_fault_contacts
 from ..rule import rule
 
 
@@ -27,15 +26,5 @@ def at_fault_collision(track: Track) -> Tensor:
     contact in the track alone, and whoever overlaps the ego in the first column is ignored. So a running window equals the whole
     track but for this: an agent whose first contact has left the window counts anew when the ego, having parted from it, meets it again.
     """
-    ego, agents = track.ego, track.agents
-    near, place = track.derived(agent_relations), track.derived(road_position)
-    first_contact = near.overlap & ~seen_before(near.overlap, agents.id)
-    first_contact[:, 0] = False
-    stands = (agents.speed <= STOPPED_SPEED) | (agents.kind == int(AgentKind.STATIC))
-    exposed = (place.multiple_lanes | ~place.corners_on_road).unsqueeze(-1)
-    front = near.front & ~near.behind
-    side = ~near.front & ~near.behind
-    moving = (ego.speed > STOPPED_SPEED).unsqueeze(-1)
-    at_fault = first_contact & moving & (stands | front | (side & exposed))
-    values = torch.where(at_fault, torch.where(agents.kind == int(AgentKind.STATIC), 0.5, 0.0), 1.0)
+    values = torch.where(at_fault_contacts(track), torch.where(track.agents.kind == int(AgentKind.STATIC), 0.5, 0.0), 1.0)
     return torch.nn.functional.pad(values, (0, 1), value=1.0).amin(-1)

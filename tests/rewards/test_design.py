@@ -149,3 +149,86 @@ def test_a_design_takes_rules_from_files_beside_it(tmp_path):
     )
     design = load_design(write(tmp_path, "terms:\n  haste: {rule: haste.py, weight: 0.5}\n"))
     assert float(design.step(steady(6.0)).reward) == pytest.approx(3.0, abs=1e-4)
+
+
+def entries(design, section):
+    return {entry.label: entry for entry in getattr(design, section)}
+
+
+def test_a_design_extends_another(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "description: base\nscale: 2\n"
+        "terms:\n  progress: {weight: 0.5}\n"
+        "factors:\n  time_to_collision: {strength: 0.5, parameters: {horizon_s: 0.6}}\n  comfort: {strength: 0.5}\n"
+        "gates:\n  on_road: {}\n"
+    )
+    text = (
+        "description: mine\nextends: base.yaml\ndrop: [comfort]\n"
+        "factors:\n  time_to_collision: {strength: 1.0, parameters: {step_s: 0.1}}\n"
+        "costs:\n  on_road: {weight: 3}\n  comfort: {weight: 1}\n"
+    )
+    design = load_design(write(tmp_path, text))
+    assert (design.name, design.description, design.scale) == ("mine", "mine", 2.0)
+    assert entries(design, "terms")["progress"].weight == 0.5
+    changed = entries(design, "factors")
+    assert list(changed) == ["time_to_collision"]
+    assert changed["time_to_collision"].strength == 1.0
+    assert changed["time_to_collision"].parameters == {"horizon_s": 0.6, "step_s": 0.1}
+    assert design.gates == ()  # moved to the costs
+    assert {label: entry.weight for label, entry in entries(design, "costs").items()} == {"on_road": 3.0, "comfort": 1.0}
+
+
+def test_another_rule_under_a_label_starts_without_the_old_parameters(tmp_path):
+    (tmp_path / "base.yaml").write_text("factors:\n  close: {rule: time_to_collision, strength: 0.4, parameters: {horizon_s: 0.6}}\n")
+    design = load_design(write(tmp_path, "extends: base.yaml\nfactors:\n  close: {rule: headway}\n"))
+    (close,) = design.factors
+    assert (close.rule.name, close.strength, dict(close.parameters)) == ("headway", 0.4, {})
+
+
+def test_extends_goes_over_several_files_and_shipped_designs(tmp_path):
+    (tmp_path / "middle.yaml").write_text("extends: safety_first\nscale: 1\n")
+    design = load_design(write(tmp_path, "extends: middle.yaml\nfactors:\n  headway: {strength: 0.75}\n"))
+    assert design.scale == 1.0
+    assert entries(design, "factors")["headway"].strength == 0.75
+    assert entries(design, "ends")["at_fault_collision"].reward == -300.0
+    assert entries(design, "ends")["at_fault_collision"].below == 1.0  # of `default`
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("scale: 1\nextends: defalt\n", 2, "unknown design 'defalt'; did you mean 'default'"),
+        ("extends: nowhere.yaml\n", 1, "no design file"),
+        ("extends: mine.yaml\n", 1, "'extends' goes round in a circle: mine.yaml -> mine.yaml"),
+        ("extends: default\ndrop: [comfrt]\n", 2, "nothing named 'comfrt' to drop; did you mean 'comfort'"),
+        ("extends: default\ndrop:\n  a: b\n", 2, "'drop' must be a list of names"),
+        ("extends: default\nfactors:\n  comfort: {strength: 3}\n", 3, r"strength of 'comfort' must be in \[0, 1\]"),
+        ("extends: default\nfactors:\n  comfort:\n    parameters: {grade: true}\n", 4, "did you mean 'graded'"),
+    ],
+)
+def test_errors_of_extending_name_file_and_line(tmp_path, text, line, message):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_design(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+def test_a_circle_over_several_files_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: c.yaml\n")
+    (tmp_path / "c.yaml").write_text("scale: 1\nextends: b.yaml\n")
+    with pytest.raises(ConfigError, match=r"c.yaml:2: 'extends' goes round in a circle: b.yaml -> c.yaml -> b.yaml"):
+        load_design(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("name", design_names())
+def test_shipped_designs_reward_good_driving_above_standing_and_crashing(name):
+    design, last_second = load_design(name), slice(-10, None)
+    drive_well, stand = steady(LIMIT, 40), steady(0.0, 40)
+    crash = steady(LIMIT, 40, agents=[{"x": 78.0}])
+    off = steady(LIMIT, 40, y=-0.8)
+    earned = lambda track: float(design.reward(track)[0, last_second].sum())
+    assert earned(drive_well) > 0.5
+    assert earned(drive_well) > 2 * max(0.0, earned(stand))
+    assert earned(drive_well) > earned(crash)
+    assert earned(drive_well) > earned(off) or name == "carl"  # its lanes end where the centre leaves them

@@ -1,0 +1,23 @@
+"""Scores of whole episodes and plans, from the same rules as the reward: NAVSIM's, nuPlan's, CARLA's, Bench2Drive's and CaRL's."""
+
+from .carla import bench2drive, carl, carla_ds
+from .common import Score, raw_rates
+from .navsim import EPDMS_WEIGHTS, GATES, PDMS_WEIGHTS, epdms, epdms_closed_loop, episode_terms, extended_comfort, pdms
+from .nuplan import nuplan_cls
+
+__all__ = [
+    "EPDMS_WEIGHTS",
+    "GATES",
+    "PDMS_WEIGHTS",
+    "Score",
+    "bench2drive",
+    "carl",
+    "carla_ds",
+    "epdms",
+    "epdms_closed_loop",
+    "episode_terms",
+    "extended_comfort",
+    "nuplan_cls",
+    "pdms",
+    "raw_rates",
+]
