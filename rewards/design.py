@@ -213,7 +213,7 @@ def _entry(section: str, label: str, nodes: list[Section], keys: Mapping[str, ty
         for key, value in layer.mapping_values("parameters").items():
             with layer.inside("parameters").located(key):
                 parameters.update(found.check_parameters({key: value}))
-    given = {}
+    given: dict[str, Any] = {}
     for layer in nodes:
         numbers = {key: layer.scalar(key, kind, None) for key, kind in keys.items()}
         given |= {key: check_type(value, float, key) for key, value in numbers.items() if value is not None}

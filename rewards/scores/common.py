@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,14 @@ class Score:
         """Of a total [B] from 0 to 1, with NaN in the rows that are `bad`."""
         blank = lambda values: {name: torch.where(bad, torch.nan, value) for name, value in values.items()}
         return cls(torch.where(bad, torch.nan, POINTS * total), blank(terms), blank(raw_rates(track)), unscored)
+
+
+def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], gates: Sequence[str]) -> Tensor:
+    """The weighted mean [B] of some terms, times others."""
+    value = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum(0) / sum(weights.values())
+    for gate in gates:
+        value = value * terms[gate]
+    return value
 
 
 def raw_rates(track: Track) -> dict[str, Tensor]:

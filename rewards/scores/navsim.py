@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...scene import DT, Track
 from ..rules import at_fault_collision, comfort, drivable_area, driving_direction, lane_keeping, progress, red_light, time_to_collision
-from .common import Score, scorable
+from .common import Score, scorable, weighted
 
 GATES = ("no_at_fault_collision", "drivable_area", "driving_direction", "traffic_light")
 EPDMS_WEIGHTS = {"ego_progress": 5.0, "time_to_collision": 5.0, "lane_keeping": 2.0, "history_comfort": 2.0, "extended_comfort": 2.0}
@@ -109,7 +109,4 @@ def _score(
 ) -> Score:
     track, reference_m, unscored, bad = scorable(track, reference_m)
     terms = episode_terms(track, reference_m) | (given or {})
-    total = sum(weight * terms[name] for name, weight in weights.items()) / sum(weights.values())
-    for gate in gates:
-        total = total * terms[gate]
-    return Score.of(track, total, {name: terms[name] for name in (*gates, *weights)}, unscored, bad)
+    return Score.of(track, weighted(terms, weights, gates), {name: terms[name] for name in (*gates, *weights)}, unscored, bad)

@@ -9,7 +9,7 @@ from ...scene import DT, AgentKind, Track
 from ..contacts import at_fault_contacts
 from ..facts import edge_excess, road_position
 from ..rules import comfort, driving_direction, progress, time_to_collision
-from .common import Score, scorable
+from .common import Score, scorable, weighted
 
 WEIGHTS = {"progress": 5.0, "time_to_collision": 5.0, "speed_limit": 4.0, "comfort": 2.0}
 GATES = ("no_at_fault_collision", "drivable_area", "making_progress", "driving_direction")
@@ -55,10 +55,7 @@ def nuplan_cls(track: Track, expert_progress_m: Tensor) -> Score:
         "speed_limit": (1 - DT * torch.where(track.valid, over, 0.0).sum(1) / (MOST_OVER_LIMIT * seconds)).clamp_min(0),
         "comfort": worst(comfort(track)),
     }
-    total = sum(weight * terms[name] for name, weight in WEIGHTS.items()) / sum(WEIGHTS.values())
-    for gate in GATES:
-        total = total * terms[gate]
-    return Score.of(track, total, terms, unscored, bad)
+    return Score.of(track, weighted(terms, WEIGHTS, GATES), terms, unscored, bad)
 
 
 def _collisions(track: Track) -> Tensor:
