@@ -52,6 +52,12 @@ COMMANDS: dict[str, Command] = {
     "keep": Command("keep a measurement's figures in benchmarks/results", "evaluation.results:keep", ("run",)),
     "results": Command("write the page of all figures kept", "evaluation.results:results"),
     "rules": Command("list the driving rules, or explain one", "evaluation.rulebook:show_rules", ("name",)),
+    "rules list": Command("list the driving rules", "evaluation.rulebook:list_rules"),
+    "rules explain": Command("say what a rule does, and plot it", "evaluation.rulebook:explain", ("name",)),
+    "rules new": Command("write a rule and its test from a template", "evaluation.rulebook:new", ("name",)),
+    "rules replay": Command("judge recorded drives by one rule or all, without simulating", "evaluation.rule_replay:replay", ("data",)),
+    "rules compare": Command("where two designs see recorded drives differently, and why", "evaluation.rule_replay:compare", ("a", "b")),
+    "rules audit": Command("whether a design pays drivers that nobody wants", "evaluation.rule_audit:audit"),
     "version": Command("print the version", "cli:version"),
     "help": Command("list the commands, or one command's keys", "cli:show_help", ("command",)),
 }
@@ -69,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in ("-V", "--version"):
             name = "version"
         name = ALIASES.get(name, name)
+        if rest and f"{name} {rest[0]}" in COMMANDS:
+            name, rest = f"{name} {rest[0]}", rest[1:]
         command = _command(name)
         if any(word in ("-h", "--help") for word in rest):
             show_help(name)
-        elif name == "help" and len(rest) == 1 and "=" not in rest[0]:
-            show_help(rest[0])
+        elif name == "help" and rest and not any("=" in word for word in rest):
+            show_help(" ".join(rest))
         else:
             _run(name, command, rest)
     except XPengWorldError as error:

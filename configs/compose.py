@@ -32,7 +32,7 @@ class Key:
 
 def preset(command: str) -> Path:
     """The YAML file that holds a command's keys; it need not exist for commands without any."""
-    return FOLDER / f"{command.replace('-', '_')}.yaml"
+    return FOLDER / f"{re.sub('[- ]', '_', command)}.yaml"
 
 
 def keys(command: str) -> list[Key]:

@@ -171,6 +171,22 @@ class Idle(Driver):
         return torch.tensor([0.0, -0.25]).expand(plan.step.shape[0], 2)
 
 
+class Circle(Driver):
+    """Full lock at walking pace, round and round: moves all the time and gets nowhere."""
+
+    name, salt = "circle", 106
+
+    def drive(self, scene: Scene, plan: Plan) -> Tensor:
+        """Full steering to the plan's side; 3 m/s."""
+        pedal = pedal_for((3.0 - scene.ego.speed).clamp(-2.0, 2.0), scene.ego, scene.profile, 5.0)
+        return torch.stack((plan.side, pedal), -1)
+
+
+def crawl() -> Expert:
+    """The expert at a tenth of the speed limit: breaks no rule and holds everybody up."""
+    return Expert(ExpertConfig(speed_factor=0.1), name="crawl")
+
+
 def lazy() -> Expert:
     """The expert at a third of the speed limit: safe and slow."""
     return Expert(ExpertConfig(speed_factor=0.33), name="lazy")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import ConfigError
 from ..scenario import nearest
 from ..world import Policy
-from .drivers import Idle, NoisyExpert, Offroad, RandomDriver, Reckless, lazy
+from .drivers import Circle, Idle, NoisyExpert, Offroad, RandomDriver, Reckless, crawl, lazy
 from .expert import Expert
 from .tutor import Tutor
 
@@ -24,6 +24,8 @@ POLICIES: dict[str, Callable[[], Any]] = {
     "offroad": Offroad,
     "idle": Idle,
     "lazy": lazy,
+    "crawl": crawl,
+    "circle": Circle,
 }
 
 

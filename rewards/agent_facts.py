@@ -76,7 +76,7 @@ def relations_within(horizon_s: float, step_s: float = TTC_STEP) -> Callable[[Tr
     return relations
 
 
-agent_relations = relations_within(TTC_HORIZON)
+agent_relations = relations_within(TTC_HORIZON, TTC_STEP)
 
 
 def bearing(origin: Tensor, forward: Tensor, points: Tensor) -> Tensor:

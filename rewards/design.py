@@ -81,11 +81,11 @@ class Design:
 
     def step(self, track: Track) -> StepReward:
         """Reward and termination of the last column of a window of at least WINDOW_STEPS columns (fewer at an episode's start)."""
-        return self._combine(self._by_label(self._values(track)[:, :, -1]))
+        return self.combine(self._by_label(self._values(track)[:, :, -1]))
 
     def reward(self, track: Track) -> Tensor:
         """Reward [B, T] of every column of a track, 0 where it is not valid."""
-        return torch.where(track.valid, self._combine(self.evaluate(track)).reward, 0.0)
+        return torch.where(track.valid, self.combine(self.evaluate(track)).reward, 0.0)
 
     def _values(self, track: Track) -> Tensor:
         return evaluate_rules(track, [(entry.rule, entry.parameters) for entry in self.entries()])
@@ -93,7 +93,8 @@ class Design:
     def _by_label(self, values: Tensor) -> dict[str, Tensor]:
         return {entry.label: value for entry, value in zip(self.entries(), values.unbind(0), strict=True)}
 
-    def _combine(self, values: dict[str, Tensor]) -> StepReward:
+    def combine(self, values: Mapping[str, Tensor]) -> StepReward:
+        """Reward and termination of the values [...] of every rule, by label."""
         example = next(iter(values.values()))
         total = torch.zeros_like(example)
         for entry in self.terms:
@@ -113,7 +114,7 @@ class Design:
             ended_by[entry.label] = ended
             terminated = terminated | ended
             total = total.add(ended, alpha=entry.reward)
-        return StepReward(self.scale * total, terminated, values, ended_by)
+        return StepReward(self.scale * total, terminated, dict(values), ended_by)
 
 
 def design_names() -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 
-from . import rules  # noqa: F401  (registers the built-in ones)
+from . import rules
 from .rule import RULES
 
 
 def rule_table() -> str:
-    """A Markdown table of all registered rules: name, kind, range with unit, parameters, what it says, source."""
+    """A Markdown table of the built-in rules: name, kind, range with unit, parameters, what it says, source."""
     lines = ["| rule | kind | range | parameters | what it says | source |", "|---|---|---|---|---|---|"]
-    for name in sorted(RULES):
-        rule = RULES[name]
+    for name, rule in sorted(RULES.items()):
+        if not rule.function.__module__.startswith(f"{rules.__name__}."):
+            continue
         unit = "" if rule.unit == "1" else f" {rule.unit}"
         parameters = ", ".join(f"`{p.name}` = {p.default}" for p in rule.parameters.values()) or "-"
         says = " ".join((inspect.getdoc(rule.function) or "").split("\n\n")[0].split())

@@ -1,0 +1,275 @@
+"""Rules and designs on recorded drives: nothing is simulated, the recordings' own tracks are judged again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.shards import ClipAddress, list_clips, load_clip
+from ..errors import ConfigError, DataError
+from ..rewards import Design, load_design
+from ..rewards.rule import RULES, Rule, evaluate_rules, find_rule
+from ..scene import DT, Track
+from .evidence import write_text
+from .rule_plots import plot_drives, plot_timeline
+
+HALF = 0.5  # below which a share counts as fired
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One recorded drive."""
+
+    name: str  # its shard and key
+    address: ClipAddress
+    track: Track  # [1, T]
+
+
+@dataclass
+class Firing:
+    """What a rule said over all drives."""
+
+    rule: Rule
+    threshold: float
+    above: bool  # it fires above the threshold, else below it
+    frames: int = 0
+    fired: int = 0
+    total: float = 0.0  # sum of values
+    worst: float = field(default=float("nan"))
+    drives: dict[str, int] = field(default_factory=dict)  # frames in which it fired, by the drive's name
+
+    def fires(self, values: Tensor) -> Tensor:
+        """Where values are past the threshold."""
+        return values > self.threshold if self.above else values < self.threshold
+
+    def add(self, name: str, values: Tensor) -> Tensor:
+        """Count the values [T] of a drive; returns where it fired."""
+        fired = self.fires(values)
+        self.frames += len(values)
+        self.fired += int(fired.sum())
+        self.total += float(values.sum())
+        worst = float(values.max() if self.above else values.min())
+        self.worst = worst if self.frames == len(values) else (max if self.above else min)(self.worst, worst)
+        if bool(fired.any()):
+            self.drives[name] = int(fired.sum())
+        return fired
+
+
+def replay(
+    data: str, rule: str | None, out: str, split: str | None, limit: int | None, below: float | None, above: float | None, plots: int
+) -> Path:
+    """Judge recorded drives by one rule or by all, and say where they fired: a table, `fired.csv` and timelines as PNG.
+
+    A gate, or a term that is a share, fires below 0.5, a cost that is a share or an event above 0, and what is an amount (m, kW) never
+    unless `below` or `above` says so.
+
+    Args:
+        data: folder of shards, or one shard.
+        rule: a name or the path of a .py file; None for all built-in rules.
+        out: folder for the files.
+        split: only clips of this split.
+        limit: only the first so many clips.
+        below: fires below this value instead; for one rule.
+        above: fires above this value instead; for one rule.
+        plots: timelines of so many drives, those with the most frames that fired.
+
+    Raises:
+        ConfigError: an unknown rule, or a threshold without one rule or two thresholds.
+        DataError: no drive with a scene.
+    """
+    if (below is not None or above is not None) and rule is None:
+        raise ConfigError("below= and above= are thresholds of one rule; name it with rule=")
+    if below is not None and above is not None:
+        raise ConfigError(f"below={below} and above={above}: a rule has one threshold; give one of them")
+    firings = [_firing(found, below, above) for found in ([find_rule(rule)] if rule else built_in_rules())]
+    lines, kept = [], {}
+    for drive in read_drives(data, split, limit):
+        values = evaluate_rules(drive.track, [(firing.rule, {}) for firing in firings])[:, 0]
+        fired = torch.stack([firing.add(drive.name, row) for firing, row in zip(firings, values, strict=True)])
+        for firing, row, where in zip(firings, values, fired, strict=True):
+            lines += [_line(drive, firing, row, begin, end) for begin, end in runs(where)]
+        kept[drive.name] = (int(fired.any(0).sum()), drive)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = ["drive", "rule", "first_frame", "last_frame", "first_second", "frames", "worst"]
+    path = folder / "fired.csv"
+    write_text(path, _csv(columns, lines))
+    show(firings)
+    most = sorted(kept.values(), key=lambda item: (-item[0], item[1].name))[: max(0, plots)]
+    for number, (_, drive) in enumerate(most):
+        values = evaluate_rules(drive.track, [(firing.rule, {}) for firing in firings])[:, 0]
+        rows = [(firing.rule.name, row, firing.threshold, firing.fires(row)) for firing, row in zip(firings, values, strict=True)]
+        print(f"{drive.name}: {plot_timeline(folder / f'timeline_{number}.png', drive.name, rows)}")
+    print(f"{len(lines)} runs of frames that fired, in {path}")
+    return path
+
+
+def compare(a: str, b: str, data: str, out: str, split: str | None, limit: int | None, moments: int) -> Path:
+    """Judge recorded drives by two designs and say which moments they see most differently, and by which parts.
+
+    What a part does in a moment is the reward as it is less the reward if the part said nothing wrong (gates, shares and costs at their
+    best) or nothing at all (terms that are amounts). A drive counts up to where a design would have ended it; what an end costs is left
+    out of the moments, and drives that the two end elsewhere are listed.
+
+    Args:
+        a: name or file of a design.
+        b: another.
+        data: folder of shards, or one shard.
+        out: folder for `moments.csv`, `drives.csv` and a plot.
+        split: only clips of this split.
+        limit: only the first so many clips.
+        moments: how many are printed.
+
+    Raises:
+        ConfigError: a design that does not exist or is wrong.
+        DataError: no drive with a scene.
+    """
+    from scipy.stats import spearmanr
+
+    designs = (load_design(a), load_design(b))
+    names = (designs[0].name, designs[1].name) if designs[0].name != designs[1].name else (a, b)
+    found, sums, ends = [], [], []
+    for drive in read_drives(data, split, limit):
+        judged = [judge(design, drive.track) for design in designs]
+        sums.append((drive.name, float(judged[0][0].sum()), float(judged[1][0].sum())))
+        gap = (judged[1][1] - judged[0][1]).nan_to_num(0.0)  # where both still drive
+        if judged[0][2] != judged[1][2]:
+            ends.append((drive.name, judged[0][2], judged[1][2]))
+        for begin, end in runs(gap.abs() > 0.25 * float(gap.abs().max().clamp_min(1e-6))):
+            at = begin + int(gap[begin:end].abs().argmax())
+            found.append((float(gap[at]), drive, at, end - begin))
+    found.sort(key=lambda item: (-abs(item[0]), item[1].name, item[2]))
+    effects = [[part_effects(design, drive.track, at) for design in designs] for _, drive, at, _ in found[:moments]]
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        [drive.name, at, f"{DT * at:.1f}", length, f"{gap:.4g}", *(_told(parts) for parts in why)]
+        for (gap, drive, at, length), why in zip(found[:moments], effects, strict=True)
+    ]
+    columns = ["drive", "frame", "second", "frames", "difference", *(f"because_{name}" for name in names)]
+    path = folder / "moments.csv"
+    write_text(path, _csv(columns, rows))
+    write_text(folder / "drives.csv", _csv(["drive", *names], [[name, f"{x:.5g}", f"{y:.5g}"] for name, x, y in sums]))
+    order = f"{spearmanr([row[1] for row in sums], [row[2] for row in sums]).statistic:.3f}" if len(sums) > 2 else "unknown"
+    print(f"{len(sums)} drives; rank correlation of their returns {order}")
+    for name, first, second in ends[:moments]:
+        print(f"  {name}: {names[0]} ends it {first or 'nowhere'}, {names[1]} {second or 'nowhere'}")
+    print(f"moments that differ most, in perfect steps ({names[1]} - {names[0]}), and the parts that made it:")
+    for row in rows:
+        print(f"  {row[0]} at {row[2]} s: {row[4]}; {names[0]}: {row[5] or 'nothing wrong'}; {names[1]}: {row[6] or 'nothing wrong'}")
+    print(f"all in {path}; {plot_drives(folder / 'drives.png', names, sums)}")
+    return path
+
+
+def judge(design: Design, track: Track) -> tuple[Tensor, Tensor, str]:
+    """What a design says of a recorded drive [1, T] up to where it would have ended it.
+
+    Returns:
+        The rewards [T], 0 after the end; the same in perfect steps and without what an end costs, NaN after it; where and why it ends,
+        "" if it does not.
+    """
+    values = design.evaluate(track)
+    step = design.combine(values)
+    plain = replace(design, ends=()).combine(values).reward[0] / max(design.scale, 1e-9)
+    going = (step.terminated.cumsum(1) - step.terminated.long() == 0)[0] & track.valid[0]
+    at = int(step.terminated[0].int().argmax()) if bool(step.terminated.any()) else None
+    why = "" if at is None else f"at {DT * at:.1f} s by {', '.join(label for label, ended in step.ended_by.items() if bool(ended[0, at]))}"
+    return torch.where(going, step.reward[0], 0.0), torch.where(going, plain, torch.nan), why
+
+
+def part_effects(design: Design, track: Track, column: int) -> dict[str, float]:
+    """What each part of a design does to the reward of one column of a track [1, T], by label; parts without effect are left out."""
+    design = replace(design, ends=())
+    values = {label: value[:, column] for label, value in design.evaluate(track).items()}
+    reward = design.combine(values).reward
+    effects = {}
+    for entry in design.entries():
+        best = 0.0 if entry.rule.kind == "cost" or entry.rule.low < 0 or entry.rule.high > 1 else 1.0
+        other = {**values, entry.label: torch.full_like(values[entry.label], best)}
+        change = float((reward - design.combine(other).reward) / max(design.scale, 1e-9))
+        if abs(change) > 1e-4:
+            effects[entry.label] = change
+    return effects
+
+
+def read_drives(data: str, split: str | None, limit: int | None) -> Iterator[Drive]:
+    """The drives of shards, with tracks and without pictures.
+
+    Raises:
+        DataError: nothing there, or no drive has a scene.
+    """
+    addresses, any_scene = list_clips(data, split)[:limit], False
+    for address in addresses:
+        track = load_clip(address, frames=False).track
+        if track is not None and track.steps:
+            any_scene = True
+            yield Drive(f"{Path(address.shard).stem}/{address.key}", address, track)
+    if not any_scene:
+        raise DataError(f"no drive in '{data}' has a scene; rules need clips recorded in a world that knows it")
+
+
+def built_in_rules() -> list[Rule]:
+    """All rules that come with the package or are installed by entry points."""
+    from ..rewards import rules  # noqa: F401  (registers the built-in ones)
+    from ..rewards.rule import load_entry_points
+
+    load_entry_points()
+    return list(RULES.values())
+
+
+def runs(condition: Tensor) -> list[tuple[int, int]]:
+    """Where a condition [T] holds without a break, as (first, after the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], condition.numpy().astype(np.int8), [0]))))
+    return [(int(begin), int(end)) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def show(firings: Sequence[Firing]) -> None:
+    """Print the table of what fired, the most first."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table(Column("rule", no_wrap=True), "fires", "frames", "share", "drives", "mean", "worst", "most in")
+    for firing in sorted(firings, key=lambda one: (-one.fired, one.rule.name)):
+        most = max(firing.drives, key=lambda name: firing.drives[name]) if firing.drives else ""
+        when = "never" if np.isnan(firing.threshold) else f"{'above' if firing.above else 'below'} {firing.threshold:g}"
+        frames = max(1, firing.frames)
+        share, mean, worst = f"{firing.fired / frames:.2%}", f"{firing.total / frames:.3g}", f"{firing.worst:.3g}"
+        row = [firing.rule.name, when, str(firing.fired), share, str(len(firing.drives)), mean, worst, most]
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _firing(rule: Rule, below: float | None, above: float | None) -> Firing:
+    if above is not None:
+        return Firing(rule, above, True)
+    if below is not None:
+        return Firing(rule, below, False)
+    share = rule.low >= 0 and rule.high <= 1
+    if rule.kind == "cost":
+        return Firing(rule, 0.0 if share else float("nan"), True)
+    return Firing(rule, HALF if share else float("nan"), False)
+
+
+def _line(drive: Drive, firing: Firing, values: Tensor, begin: int, end: int) -> list[Any]:
+    worst = float(values[begin:end].max() if firing.above else values[begin:end].min())
+    return [drive.name, firing.rule.name, begin, end - 1, f"{DT * begin:.1f}", end - begin, f"{worst:.5g}"]
+
+
+def _told(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{label} {change:+.3g}" for label, change in sorted(parts.items(), key=lambda item: -abs(item[1]))[:3])
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
