@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "rules replay": Command("judge recorded drives by one rule or all, without simulating", "evaluation.rule_replay:replay", ("data",)),
     "rules compare": Command("where two designs see recorded drives differently, and why", "evaluation.rule_replay:compare", ("a", "b")),
     "rules audit": Command("whether a design pays drivers that nobody wants", "evaluation.rule_audit:audit"),
+    "rules agree": Command("how often designs rank labelled pairs of drives right", "evaluation.rule_agree:agree", ("pairs",)),
     "version": Command("print the version", "cli:version"),
     "help": Command("list the commands, or one command's keys", "cli:show_help", ("command",)),
 }

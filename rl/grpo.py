@@ -65,6 +65,7 @@ class GrpoConfig:
     kl: float = 0.0  # weight of the divergence from the start
     credit: str = "later"  # what a decision is learned by: later rewards against the group's at that time, or the whole episode's
     discount: float = 0.97  # of later rewards, a frame
+    foresight: int = 25  # frames that must have followed a learned decision, unless its episode was over before
     scale: str = "batch"  # what advantages are divided by the standard deviation of
     gradient_clip: float = 0.5
     format_weight: float = 1.0  # reward of an episode whose actions can all be read
@@ -211,7 +212,7 @@ class Grpo:
         rng = np.random.default_rng([config.seed, 71, number])
         samples, told = [], []
         for number_of, episode in enumerate(self.driven):
-            for begin, end in draw_parts(rng, episode.decisions, config.parts, config.part):
+            for begin, end in draw_parts(rng, self._judged(episode), config.parts, config.part):
                 samples.append(sample_of(self.model, episode, begin, end, config.hold))
                 told.append(number_of)
         if config.credit == "later":
@@ -229,6 +230,11 @@ class Grpo:
             "failed": [self.driven[row].failed for row in told],
             "frames": [len(self.driven[row].rewards) for row in told],
         }
+
+    def _judged(self, episode: DrivenEpisode) -> int:
+        """How many of an episode's decisions can be judged: the last ones' consequences lie beyond where the drive was cut."""
+        blind = self.config.foresight if self.config.credit == "later" and episode.ended == "time_limit" else 0
+        return max(1, episode.decisions - -(-blind // self.config.hold))
 
     def _credits(self) -> list[np.ndarray]:
         """What each decision of each driven episode is learned by."""
@@ -311,7 +317,7 @@ def _check(config: GrpoConfig) -> None:
     for name in ("temperature", "learning_rate", "clip", "gradient_clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be above 0")
-    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed", "warmup"):
+    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed", "warmup", "foresight"):
         if not getattr(config, name) >= 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be at least 0")
     for name, known in (("mode", MODES), ("scale", SCALES), ("credit", CREDITS)):

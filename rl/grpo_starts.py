@@ -17,7 +17,7 @@ from .grpo_writer import Writer, WriterState
 
 FIRST_MARK = 30  # frames: a window of the rules is full by then, so starts of different times go into one batch
 MARKS = 10  # frames between two moments that can become a start
-LEAD = 25  # frames at least between a start and the moment in which the drive that led to it was over
+LEAD = 50  # frames at least between a start and the moment in which the drive that led to it was over
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from PIL import Image
 from xpeng_world import cli
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import ConfigError, DataError
+from xpeng_world.evaluation.rule_agree import agree
 from xpeng_world.evaluation.rule_audit import Judged, audit
 from xpeng_world.evaluation.rule_cases import SWEEPS, sweep, telling
 from xpeng_world.evaluation.rule_replay import compare, judge, part_effects, replay, runs
@@ -202,3 +203,38 @@ def test_audit_finds_a_design_that_pays_for_standing(tmp_path, monkeypatch, caps
         audit(["defalt"], [], "validation", 2, 0, str(tmp_path), 1)
     with pytest.raises(ConfigError, match="unknown policy 'lasy'"):
         audit([], ["lasy"], "validation", 2, 0, str(tmp_path), 1)
+
+
+# what a design cannot see, because none of its rules speaks of it
+BLIND = {
+    "default": {"tailgating", "not yielding to a walker", "taking the right of way"},
+    "safety_first": set(),
+    "city": {"tailgating"},
+    "motorway": {"not yielding to a walker", "taking the right of way"},
+}
+
+
+@pytest.mark.parametrize("design", list(BLIND))
+def test_shipped_designs_rank_drives_with_a_fault_below_those_without(design) -> None:
+    (found,) = agree(None, [design], None)
+    assert found.pairs >= 17
+    assert set(found.wrong) == BLIND[design]
+
+
+def test_agree_reads_pairs_of_recorded_drives(shards, tmp_path, capsys) -> None:
+    pairs = tmp_path / "pairs.csv"
+    names = [
+        row["drive"] for row in rows(compare("default", "comfort", str(shards), str(tmp_path / "out"), None, None, 0).parent / "drives.csv")
+    ]
+    pairs.write_text(f"better,worse,why\n{names[0]},{names[1]},too fast\n{names[2]},{names[0]},upside down\n")
+    (found,) = agree(str(pairs), ["default"], str(shards))
+    assert (found.right, found.pairs, found.wrong, found.share) == (1, 2, ("upside down",), 0.5)
+    assert "default: 1 of 2 pairs as labelled; not: upside down" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="say with data="):
+        agree(str(pairs), [], None)
+    pairs.write_text(f"better,worse,why\n{names[0]},elsewhere/0,x\n")
+    with pytest.raises(DataError, match=r"pairs.csv:2: no drive 'elsewhere/0'"):
+        agree(str(pairs), ["default"], str(shards))
+    pairs.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="needs the columns better, worse, why"):
+        agree(str(pairs), ["default"], str(shards))

@@ -71,7 +71,7 @@ def loop(fake, design=None) -> DrivingLoop:
 
 def config(start, out, **changes) -> GrpoConfig:
     base = {"init": str(start), "out": str(out), "threads": 1, "starts": 2, "group": 4, "episode_steps": STEPS, "hold": 1}
-    base |= {"rounds": 2, "parts": 1, "part": 3, "batch_size": 4, "updates": 1, "half": False, "learning_rate": 1e-3}
+    base |= {"rounds": 2, "parts": 1, "part": 3, "batch_size": 4, "updates": 1, "half": False, "foresight": 0, "learning_rate": 1e-3}
     return GrpoConfig(**{**base, **changes})
 
 
@@ -146,20 +146,20 @@ def test_groups_begin_where_the_policy_came_to(fake, start, hold) -> None:
             now, then = logprobs_of(model, sample_of(model, episode, *part, hold), 1.0)
             assert torch.allclose(now, then, atol=1e-4)
 
-    # a drive that is over after its 66th frame is gone back on, to the last mark LEAD frames before; one over early begins anew
+    # a drive that is over after its 96th frame is gone back on, to the last mark LEAD frames before; one over early begins anew
     class Over:
         def __init__(self) -> None:
             self.frame = 0
 
         def step(self, track) -> StepReward:
             self.frame += 1
-            over = torch.tensor([self.frame == 66, self.frame == 20])
+            over = torch.tensor([self.frame == 96, self.frame == 20])
             return StepReward(torch.zeros(2), over, {"gain": torch.zeros(2)}, {"over": over})
 
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    starts = grpo_starts.driven_starts(DrivingLoop(fake.FakeWorld(), Over()), model, driving, [3, 4], generators, 80, None)
+    starts = grpo_starts.driven_starts(DrivingLoop(fake.FakeWorld(), Over()), model, driving, [3, 4], generators, 110, None)
     every = -(-10 // hold) * hold
-    expected = max(mark for mark in range(30, 81) if mark % every == 0 and mark <= 66 - grpo_starts.LEAD)
+    expected = max(mark for mark in range(30, 111) if mark % every == 0 and mark <= 96 - grpo_starts.LEAD)
     assert starts.running.steps.tolist() == [expected, 0]
     assert len(starts.before[0]) == expected * (PROMPT_LENGTH + 5)
     assert len(starts.before[1]) == 0
@@ -208,6 +208,17 @@ def test_episodes_that_are_over_leave_and_the_others_are_the_same(fake, start) -
         assert b.rewards == pytest.approx(a.rewards[:count], abs=1e-4)
         assert (b.ended, b.failed) == (("too_slow", True) if b.failed else ("time_limit", False))
         assert count == STEPS or b.failed
+
+
+def test_decisions_whose_consequences_were_not_seen_are_not_learned(fake, start, tmp_path) -> None:
+    settings = {"episode_steps": 12, "hold": 2, "foresight": 5, "part": 6, "parts": 2}
+    run = Grpo(config(start, tmp_path, **settings), VlaModel.load(start), DrivingLoop(fake.FakeWorld(), Forward()))
+    cut = DrivenEpisode(1, rewards=[1.0] * 12, read=[True] * 6, ended="time_limit")
+    assert run._judged(cut) == 3  # of six; the last three have less than five frames after them
+    assert run._judged(replace(cut, ended="at_fault_collision")) == 6
+    assert run._judged(replace(cut, read=[True] * 2)) == 1
+    whole = Grpo(config(start, tmp_path, credit="episode", **settings), VlaModel.load(start), DrivingLoop(fake.FakeWorld(), Forward()))
+    assert whole._judged(cut) == 6
 
 
 def test_arriving_costs_nothing_and_failing_earns_nothing() -> None:
