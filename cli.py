@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "rules compare": Command("where two designs see recorded drives differently, and why", "evaluation.rule_replay:compare", ("a", "b")),
     "rules audit": Command("whether a design pays drivers that nobody wants", "evaluation.rule_audit:audit"),
     "rules agree": Command("how often designs rank labelled pairs of drives right", "evaluation.rule_agree:agree", ("pairs",)),
+    "rules bench": Command("what rules cost beside the world, and on recordings", "evaluation.rule_bench:bench_rules"),
     "version": Command("print the version", "cli:version"),
     "help": Command("list the commands, or one command's keys", "cli:show_help", ("command",)),
 }

@@ -238,3 +238,16 @@ def test_agree_reads_pairs_of_recorded_drives(shards, tmp_path, capsys) -> None:
     pairs.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="needs the columns better, worse, why"):
         agree(str(pairs), ["default"], str(shards))
+
+
+def test_bench_of_rules_times_the_same_steps(shards, fake, tmp_path, monkeypatch, capsys) -> None:
+    from xpeng_world.evaluation import rule_bench
+
+    monkeypatch.setattr(rule_bench, "make_world", lambda name: fake.FakeWorld())
+    metrics = json.loads(rule_bench.bench_rules(str(shards), "default", "learned", 3, 2, 1, str(tmp_path)).read_text())["metrics"]
+    assert metrics["rules_cost_share_b3"]["n"] == 2
+    assert metrics["rules_cost_share_b3"]["value"] > 0
+    assert metrics["rules_count"]["value"] >= 32
+    assert metrics["replay_hour_s"]["value"] > metrics["replay_hour_one_s"]["value"] > 0
+    with pytest.raises(ConfigError, match="must be at least 1"):
+        rule_bench.bench_rules(None, "default", "learned", 0, 2, 1, str(tmp_path))
