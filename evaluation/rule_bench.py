@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..policies import load_policy
 from ..rewards import WINDOW_STEPS, load_design
 from ..rewards.facts import route_position
-from ..rewards.rule import evaluate_rules
+from ..rewards.rule import Rule, evaluate_rules
 from ..scene import DT, Track
 from .bootstrap import Estimate, bootstrap
 from .evidence import evidence, write_evidence
@@ -82,7 +82,7 @@ def cost_shares(world: str, design: str, batch: int, steps: int) -> list[float]:
 
 def replay_seconds(data: str, rule: str | None) -> float:
     """Seconds for an hour of driving: read and judged by one rule, or by all."""
-    calls = [(one, {}) for one in built_in_rules() if rule is None or one.name == rule]
+    calls: list[tuple[Rule, dict[str, object]]] = [(one, {}) for one in built_in_rules() if rule is None or one.name == rule]
     start, frames = time.perf_counter(), 0
     for drive in read_drives(data, None, None):
         evaluate_rules(drive.track, calls)
