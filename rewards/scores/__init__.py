@@ -2,7 +2,7 @@
 
 from .carla import bench2drive, carl, carla_ds
 from .common import Score, raw_rates
-from .navsim import EPDMS_WEIGHTS, GATES, PDMS_WEIGHTS, epdms, epdms_closed_loop, episode_terms, extended_comfort, pdms
+from .navsim import EPDMS_WEIGHTS, GATES, PDMS_WEIGHTS, epdms, epdms_closed_loop, epdms_two_stages, episode_terms, extended_comfort, pdms
 from .nuplan import nuplan_cls
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "carla_ds",
     "epdms",
     "epdms_closed_loop",
+    "epdms_two_stages",
     "episode_terms",
     "extended_comfort",
     "nuplan_cls",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...scene import DT, Track
 from ..rules import at_fault_collision, comfort, drivable_area, driving_direction, lane_keeping, progress, red_light, time_to_collision
-from .common import Score, scorable, weighted
+from .common import POINTS, Score, scorable, weighted
 
 GATES = ("no_at_fault_collision", "drivable_area", "driving_direction", "traffic_light")
 EPDMS_WEIGHTS = {"ego_progress": 5.0, "time_to_collision": 5.0, "lane_keeping": 2.0, "history_comfort": 2.0, "extended_comfort": 2.0}
@@ -47,6 +47,27 @@ def epdms(track: Track, reference_progress_m: Tensor, extended: Tensor) -> Score
         extended: [B] EC by `extended_comfort`.
     """
     return _score(track, reference_progress_m, EPDMS_WEIGHTS, GATES, {"extended_comfort": extended})
+
+
+def epdms_two_stages(first: Tensor, second: Tensor, distance_m: Tensor) -> Tensor:
+    """NAVSIM v2's pseudo-simulation: EPDMS of a plan times that of the plans which follow it, in points [B].
+
+    Args:
+        first: [B] points of the first plans.
+        second: [B, N] points of plans from N states that were prepared around where the first plan's 4 s might end.
+        distance_m: [B, N] from the first plan's end to each of those states.
+
+    The second stage is the mean with weights exp(-distance in m); NaN in either stage stays NaN. A benchmark's score is the mean of these
+    products, not the product of two means.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Source: NAVSIM v2 scene_aggregator.py and run_pdm_score.py; an early release took the mean of both stages instead.
+    """
+    if first.ndim != 1 or second.ndim != 2 or second.shape != distance_m.shape or len(first) != len(second):
+        raise ValueError(f"need [B], [B, N] and [B, N], not {list(first.shape)}, {list(second.shape)} and {list(distance_m.shape)}")
+    return first * (torch.softmax(-distance_m, -1) * second).sum(-1) / POINTS
 
 
 def episode_terms(track: Track, expert_progress_m: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rewards_worlds import LANE, LIMIT, drive, straight_road
 from xpeng_world.errors import ConfigError
-from xpeng_world.rewards.scores import bench2drive, carl, carla_ds, nuplan_cls
+from xpeng_world.rewards.scores import bench2drive, carl, carla_ds, epdms_two_stages, nuplan_cls
 from xpeng_world.scene import AgentKind, Track
 
 RED = 1
@@ -202,3 +202,14 @@ def test_columns_after_the_end_do_not_count():
     assert float(carla_ds(cut).terms["penalty"]) == 1.0
     assert float(nuplan(cut, 15.0).total) == pytest.approx(100.0, abs=1e-2)
     assert carl(cut)[0, 16:].tolist() == [0.0] * 25
+
+
+def test_two_stages_multiply_and_nearer_states_weigh_more():
+    # exp(0) to exp(-ln 3): weights 3/4 and 1/4, so 87.5 points in the second stage
+    first, second = torch.tensor([80.0, 50.0]), torch.tensor([[100.0, 50.0], [60.0, 60.0]])
+    distance = torch.tensor([[0.0, math.log(3.0)], [2.0, 9.0]])
+    assert epdms_two_stages(first, second, distance).tolist() == pytest.approx([70.0, 30.0])
+    second[1, 0] = math.nan
+    assert torch.isnan(epdms_two_stages(first, second, distance)).tolist() == [False, True]
+    with pytest.raises(ValueError, match="need"):
+        epdms_two_stages(first, second[:1], distance)
