@@ -15,7 +15,7 @@ from .bootstrap import Estimate, bootstrap, ratio_of_means
 from .drive import load_drive
 from .evidence import evidence, write_evidence, write_text
 from .runner import Evaluation, Row, worst_and_best
-from .score import EVENTS, MEANS
+from .score import EVENTS, MEANS, OTHERS
 from .video import write_video
 
 HUNDRED_KM = 1e5  # m
@@ -32,6 +32,12 @@ LABELS = {
     "history_comfort": "HC comfort",
     "mean_speed_mps": "mean speed, m/s",
     "distance_km": "distance driven, km",
+    "nuplan_cls": "nuPlan closed-loop score",
+    "carla_ds_2_0": "CARLA driving score 2.0",
+    "carla_ds_2_1": "CARLA driving score 2.1",
+    "bench2drive_success": "Bench2Drive success",
+    "bench2drive_efficiency": "Bench2Drive efficiency, %",
+    "bench2drive_smoothness": "Bench2Drive smoothness",
 }
 
 
@@ -39,7 +45,7 @@ def figures(found: Evaluation) -> dict[str, Estimate]:
     """The figures of an evaluation with 95 % intervals over episodes."""
     rows = found.scored
     column = lambda name: [row.scores[name] for row in rows]
-    out = {name: bootstrap(column(name)) for name in ("epdms", *TERMS, *MEANS)}
+    out = {name: bootstrap(column(name)) for name in ("epdms", *TERMS, *MEANS, *OTHERS)}
     distance = column("distance_m")
     for event in EVENTS:
         if sum(distance) > 0:

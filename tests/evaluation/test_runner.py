@@ -54,10 +54,25 @@ def test_standing_still_has_no_progress_and_no_infraction(fake):
         assert row.scores["ego_progress"] < 0.9
 
 
+def test_every_episode_has_the_scores_of_other_benchmarks(fake):
+    found = run_suite("idle", fake.FakeWorld(), SUITE)
+    for row in found.rows:
+        assert 50 < row.scores["nuplan_cls"] < 100  # nothing wrong in 1.2 s but that the expert is faster
+        assert row.scores["carla_ds_2_0"] == pytest.approx(100 * row.scores["route_completion"] * (1 - 0.3 * (1 - pace(row))), abs=0.1)
+        assert row.scores["bench2drive_success"] == 0
+    summary = figures(found)
+    assert {"nuplan_cls", "carla_ds_2_0", "carla_ds_2_1", "bench2drive_smoothness"} <= set(summary)
+
+
+def pace(row) -> float:
+    return row.scores["bench2drive_efficiency"] / 100
+
+
 def test_leaving_the_road_ends_the_episode_at_nought(fake):
     found = run_suite(Steady(steering=-1.0, pedal=0.3), fake.FakeWorld(), replace(SUITE, steps=40).first(2))
     for row in found.rows:
         assert row.ended == "on_road"
+        assert row.scores["nuplan_cls"] == 0
         assert row.scores["drivable_area"] == 0
         assert row.scores["epdms"] == 0
         assert row.scores["off_road"] == 1
