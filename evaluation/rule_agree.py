@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.shards import list_clips, load_clip
 from ..errors import ConfigError, DataError
 from ..rewards import Design, design_names, load_design
 from ..rewards.pairs import Pair, made_up_pairs
-from .rule_replay import judge
+from .rule_replay import judge, list_drives
 
 COLUMNS = ("better", "worse", "why")
 
@@ -72,13 +71,13 @@ def _read_pairs(path: Path, data: str) -> Iterator[Pair]:
         raise DataError(f"'{path}' cannot be read as a list of pairs: {error}") from error
     if missing or not rows:
         raise DataError(f"'{path}' is no list of pairs: it needs the columns {', '.join(COLUMNS)} and a line for each pair")
-    known = {f"{Path(address.shard).stem}/{address.key}": address for address in list_clips(data)}
+    known = {drive.name: drive for drive in list_drives(data)}
     for number, row in enumerate(rows, 2):
         tracks = []
         for column in COLUMNS[:2]:
             if row[column] not in known:
                 raise DataError(f"{path}:{number}: no drive '{row[column]}' in '{data}'; name it as `xpeng-world rules replay` does")
-            track = load_clip(known[row[column]], frames=False).track
+            track = known[row[column]].track()
             if track is None:
                 raise DataError(f"{path}:{number}: drive '{row[column]}' has no scene")
             tracks.append(track)

@@ -14,29 +14,29 @@ import torch
 
 from ..envs import make_world
 from ..errors import ConfigError
-from ..policies import load_policy
+from ..policies import POLICIES, load_policy
 from ..rewards import design_names, load_design
+from ..world import World
 from .bootstrap import Estimate
 from .drive import drive
 from .evidence import evidence, write_evidence, write_text
-from .expert_distance import distance_of
+from .expert_distance import ExpertDistances, distance_of, drive_expert
 from .rule_replay import judge
 from .runner import judge_loop
 from .score import score_track
 from .suites import Episode, load_suite
 
-EXPERT = "expert"
+WORLD, EXPERT = "reference", "expert"
 UNWANTED = ("random", "idle", "crawl", "circle")  # what no design may pay as well as the expert
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One driver's episode: what it drove, its score, and its return under every design."""
+    """One driver's episode: its score, and its return under every design."""
 
     driver: str
     episode: int
-    progress_m: float
-    points: float  # closed-loop EPDMS, once the expert's progress is known
+    points: float  # closed-loop EPDMS
     returns: Mapping[str, float]
 
 
@@ -108,19 +108,17 @@ def _ranked(values: Mapping[str, float], digits: int) -> str:
 def judge_driver(driver: str, episode: Episode, designs: tuple[str, ...], steps: int) -> Judged:
     """Drive one episode in the reference world and judge it."""
     torch.set_num_threads(1)
-    policy = load_policy(driver)
-    driven = drive(judge_loop(_world(camera=hasattr(policy, "facts")), steps), policy, [episode])[0]
-    far = _expert_progress(episode.seed, episode.index, steps, tuple(sorted(episode.scenario.items())))
+    driven = drive(judge_loop(_world(camera=driver not in POLICIES), steps), load_policy(driver), [episode])[0]
+    distances = ExpertDistances(WORLD, steps)
+    far = distances.get(episode)
+    if far is None:
+        far = distance_of(driven.track) if driver == EXPERT else drive_expert(judge_loop(_world(camera=False), steps), [episode])[0]
+        distances.put(episode, far)
     returns = {name: float(judge(load_design(name), driven.track)[0].sum()) for name in designs}
-    return Judged(driver, episode.index, distance_of(driven.track), score_track(driven.track, far)["epdms"], returns)
+    return Judged(driver, episode.index, score_track(driven.track, far)["epdms"], returns)
 
 
 @cache
-def _world(camera: bool):  # type: ignore[no-untyped-def]
-    return make_world("reference", camera=camera)
-
-
-@cache
-def _expert_progress(seed: int, index: int, steps: int, scenario: tuple[tuple[str, object], ...]) -> float:
-    driven = drive(judge_loop(_world(camera=False), steps), load_policy(EXPERT), [Episode(index, seed, dict(scenario))])[0]
-    return distance_of(driven.track)
+def _world(camera: bool) -> World:
+    """Of this process; drivers that go by a name never look at a picture."""
+    return make_world(WORLD, camera=camera)

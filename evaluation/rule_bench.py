@@ -84,7 +84,7 @@ def replay_seconds(data: str, rule: str | None) -> float:
     """Seconds for an hour of driving: read and judged by one rule, or by all."""
     calls: list[tuple[Rule, dict[str, object]]] = [(one, {}) for one in built_in_rules() if rule is None or one.name == rule]
     start, frames = time.perf_counter(), 0
-    for drive in read_drives(data, None, None):
-        evaluate_rules(drive.track, calls)
-        frames += drive.track.steps
+    for _, track in read_drives(data, None, None):
+        evaluate_rules(track, calls)
+        frames += track.steps
     return (time.perf_counter() - start) * HOUR_S / (DT * frames)

@@ -30,7 +30,10 @@ class Drive:
 
     name: str  # its shard and key
     address: ClipAddress
-    track: Track  # [1, T]
+
+    def track(self) -> Track | None:
+        """Read its track [1, T]; None where the recording knows no scene."""
+        return load_clip(self.address, frames=False).track
 
 
 @dataclass
@@ -91,8 +94,9 @@ def replay(
         raise ConfigError(f"below={below} and above={above}: a rule has one threshold; give one of them")
     firings = [_firing(found, below, above) for found in ([find_rule(rule)] if rule else built_in_rules())]
     lines, kept = [], {}
-    for drive in read_drives(data, split, limit):
-        values = evaluate_rules(drive.track, [(firing.rule, {}) for firing in firings])[:, 0]
+    calls: list[tuple[Rule, dict[str, Any]]] = [(firing.rule, {}) for firing in firings]
+    for drive, track in read_drives(data, split, limit):
+        values = evaluate_rules(track, calls)[:, 0]
         fired = torch.stack([firing.add(drive.name, row) for firing, row in zip(firings, values, strict=True)])
         for firing, row, where in zip(firings, values, fired, strict=True):
             lines += [_line(drive, firing, row, begin, end) for begin, end in runs(where)]
@@ -105,7 +109,7 @@ def replay(
     show(firings)
     most = sorted(kept.values(), key=lambda item: (-item[0], item[1].name))[: max(0, plots)]
     for number, (_, drive) in enumerate(most):
-        values = evaluate_rules(drive.track, [(firing.rule, {}) for firing in firings])[:, 0]
+        values = evaluate_rules(_scene(drive), calls)[:, 0]
         rows = [(firing.rule.name, row, firing.threshold, firing.fires(row)) for firing, row in zip(firings, values, strict=True)]
         print(f"{drive.name}: {plot_timeline(folder / f'timeline_{number}.png', drive.name, rows)}")
     print(f"{len(lines)} runs of frames that fired, in {path}")
@@ -137,8 +141,8 @@ def compare(a: str, b: str, data: str, out: str, split: str | None, limit: int |
     designs = (load_design(a), load_design(b))
     names = (designs[0].name, designs[1].name) if designs[0].name != designs[1].name else (a, b)
     found, sums, ends = [], [], []
-    for drive in read_drives(data, split, limit):
-        judged = [judge(design, drive.track) for design in designs]
+    for drive, track in read_drives(data, split, limit):
+        judged = [judge(design, track) for design in designs]
         sums.append((drive.name, float(judged[0][0].sum()), float(judged[1][0].sum())))
         gap = (judged[1][1] - judged[0][1]).nan_to_num(0.0)  # where both still drive
         if judged[0][2] != judged[1][2]:
@@ -147,7 +151,7 @@ def compare(a: str, b: str, data: str, out: str, split: str | None, limit: int |
             at = begin + int(gap[begin:end].abs().argmax())
             found.append((float(gap[at]), drive, at, end - begin))
     found.sort(key=lambda item: (-abs(item[0]), item[1].name, item[2]))
-    effects = [[part_effects(design, drive.track, at) for design in designs] for _, drive, at, _ in found[:moments]]
+    effects = [[part_effects(design, _scene(drive), at) for design in designs] for _, drive, at, _ in found[:moments]]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -200,18 +204,30 @@ def part_effects(design: Design, track: Track, column: int) -> dict[str, float]:
     return effects
 
 
-def read_drives(data: str, split: str | None, limit: int | None) -> Iterator[Drive]:
-    """The drives of shards, with tracks and without pictures.
+def list_drives(data: str, split: str | None = None) -> list[Drive]:
+    """All drives of shards.
 
     Raises:
+        DataError: nothing there.
+    """
+    return [Drive(f"{Path(address.shard).stem}/{address.key}", address) for address in list_clips(data, split)]
+
+
+def read_drives(data: str, split: str | None, limit: int | None) -> Iterator[tuple[Drive, Track]]:
+    """The drives of shards that have a scene, with their tracks and without pictures, one in memory at a time.
+
+    Raises:
+        ConfigError: a limit below 1.
         DataError: nothing there, or no drive has a scene.
     """
-    addresses, any_scene = list_clips(data, split)[:limit], False
-    for address in addresses:
-        track = load_clip(address, frames=False).track
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit={limit} must be at least 1")
+    any_scene = False
+    for drive in list_drives(data, split)[:limit]:
+        track = drive.track()
         if track is not None and track.steps:
             any_scene = True
-            yield Drive(f"{Path(address.shard).stem}/{address.key}", address, track)
+            yield drive, track
     if not any_scene:
         raise DataError(f"no drive in '{data}' has a scene; rules need clips recorded in a world that knows it")
 
@@ -245,6 +261,14 @@ def show(firings: Sequence[Firing]) -> None:
         row = [firing.rule.name, when, str(firing.fired), share, str(len(firing.drives)), mean, worst, most]
         table.add_row(*row)
     Console().print(table)
+
+
+def _scene(drive: Drive) -> Track:
+    """The track of a drive that was read before."""
+    track = drive.track()
+    if track is None:
+        raise DataError(f"drive '{drive.name}' has lost its scene while it was judged; do not write into the shards meanwhile")
+    return track
 
 
 def _firing(rule: Rule, below: float | None, above: float | None) -> Firing:

@@ -67,7 +67,7 @@ def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], T
             **others: Any,
         ) -> tuple[Tensor, Tensor | None, None]:
             if self.rolling_out and model is self.model:
-                return torch.zeros(len(input_ids), logits_to_keep), None, None
+                return torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device), None, None
             begin = input_ids.shape[1] - logits_to_keep
             logprobs, entropies = [], []
             for ids, mask in zip(*(t.split(batch_size or len(input_ids)) for t in (input_ids, attention_mask)), strict=True):

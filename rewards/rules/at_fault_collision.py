@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...scene import AgentKind, Track
 from ..contacts import at_fault_contacts
+from ..grading import worst_of_agents
 from ..rule import rule
 
 
@@ -27,4 +28,4 @@ def at_fault_collision(track: Track) -> Tensor:
     track but for this: an agent whose first contact has left the window counts anew when the ego, having parted from it, meets it again.
     """
     values = torch.where(at_fault_contacts(track), torch.where(track.agents.kind == int(AgentKind.STATIC), 0.5, 0.0), 1.0)
-    return torch.nn.functional.pad(values, (0, 1), value=1.0).amin(-1)
+    return worst_of_agents(values)

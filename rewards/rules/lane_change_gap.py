@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...scene import Track
 from ..facts import around
+from ..grading import falling
 from ..lane_changes import HALF_LANE, lane_change
 from ..rule import rule
 
@@ -35,5 +36,5 @@ def lane_change_gap(track: Track, *, comfortable_mps2: float = 2.0, safe_mps2: f
     needed = closing.square() / (2.0 * room.clamp_min(LEAST_GAP))
     needed = torch.where(room <= 0, torch.inf, needed).masked_fill(~in_new, 0.0)
     worst = torch.nn.functional.pad(needed, (0, 1)).amax(-1)
-    value = 1.0 - ((worst - comfortable_mps2) / (safe_mps2 - comfortable_mps2)).clamp(0, 1)
+    value = falling(worst, comfortable_mps2, safe_mps2)
     return torch.where(turned.left | turned.right, value, 1.0)

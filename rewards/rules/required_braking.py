@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...scene import Track
 from ..facts import way_ahead
+from ..grading import falling
 from ..rule import rule
 
 LEAST_GAP = 0.5  # m, below which a gap counts as this
@@ -31,4 +32,4 @@ def required_braking(track: Track, *, comfortable_mps2: float = 2.0, emergency_m
     for_lead = closing.square() / (2.0 * (way.lead_gap - margin_m).clamp_min(LEAST_GAP))
     for_light = speed.square() / (2.0 * (way.red_gap - margin_m).clamp_min(LEAST_GAP))
     needed = torch.maximum(for_lead, for_light)
-    return 1.0 - ((needed - comfortable_mps2) / (emergency_mps2 - comfortable_mps2)).clamp(0, 1)
+    return falling(needed, comfortable_mps2, emergency_mps2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...scene import Track
+from ..grading import falling
 from ..history import trailing
 from ..rule import rule
 
@@ -27,4 +28,4 @@ def ride_comfort(track: Track, *, pleasant_mps2: float = 0.315, unpleasant_mps2:
     ego = track.ego
     across = ego.speed * ego.yaw_rate
     felt = trailing(ego.acceleration.square() + across.square(), WINDOW).mean(-1).sqrt()
-    return 1.0 - ((felt - pleasant_mps2) / (unpleasant_mps2 - pleasant_mps2)).clamp(0, 1)
+    return falling(felt, pleasant_mps2, unpleasant_mps2)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...scene import Track
 from ..facts import around, side_speeds
+from ..grading import worst_of_agents
 from ..rule import rule
 
 
@@ -41,7 +42,7 @@ def side_distance(
     safe = margin_m + drift(mine) + drift(theirs)
     held = torch.where(gap >= safe, 1.0, gap / safe.clamp_min(1e-6))
     moving = (track.ego.speed > 0.05).unsqueeze(-1)
-    return torch.nn.functional.pad(torch.where(alongside & moving, held, 1.0), (0, 1), value=1.0).amin(-1)
+    return worst_of_agents(torch.where(alongside & moving, held, 1.0))
 
 
 def _drift(speed: Tensor, response_s: float, acceleration: float, braking: float) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...scene import Track
 from ..facts import around, road_position, signalled
+from ..grading import falling, worst_of_agents
 from ..rule import rule
 
 LEAST_GAP = 0.5  # m, below which a gap counts as this
@@ -52,5 +53,5 @@ def yield_to_priority(
     free = ~track.derived(signalled) & ~track.derived(road_position).in_junction
     counts = near.valid & ~near.walks & from_priority & meets & free.unsqueeze(-1)
     needed = ego.speed.unsqueeze(-1).square() / (2.0 * (gap - margin_m).clamp_min(LEAST_GAP))
-    value = 1.0 - ((needed - comfortable_mps2) / (emergency_mps2 - comfortable_mps2)).clamp(0, 1)
-    return torch.nn.functional.pad(torch.where(counts, value, 1.0), (0, 1), value=1.0).amin(-1)
+    value = falling(needed, comfortable_mps2, emergency_mps2)
+    return worst_of_agents(torch.where(counts, value, 1.0))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...scene import Track
 from ..facts import around
+from ..grading import falling, worst_of_agents
 from ..rule import rule
 
 CLEARANCE = 0.5  # m beside the ego's box that a walker needs
@@ -44,5 +45,5 @@ def yield_to_walkers(
     meets = (arrival > first - leeway_s) & (arrival < last + leeway_s) & (arrival < horizon_s) & (last > 0)
     counts = near.walks & (gap > -near.reach) & meets
     needed = speed.square() / (2.0 * (gap - margin_m).clamp_min(LEAST_GAP))
-    value = 1.0 - ((needed - comfortable_mps2) / (emergency_mps2 - comfortable_mps2)).clamp(0, 1)
-    return torch.nn.functional.pad(torch.where(counts, value, 1.0), (0, 1), value=1.0).amin(-1)
+    value = falling(needed, comfortable_mps2, emergency_mps2)
+    return worst_of_agents(torch.where(counts, value, 1.0))

@@ -173,7 +173,7 @@ def test_audit_finds_a_design_that_pays_for_standing(tmp_path, monkeypatch, caps
     def judged(driver, episode, designs, steps):
         good = {"expert": 10.0, "crawl": 5.0}.get(driver, -3.0)
         lazy = {"idle": 12.0, "expert": 10.0}.get(driver, 1.0)
-        return Judged(driver, episode.index, 1.0, points.get(driver, 0.0), {"default": good, str(designs[1]): lazy})
+        return Judged(driver, episode.index, points.get(driver, 0.0), {"default": good, str(designs[1]): lazy})
 
     class Here:
         """A pool that works in this process."""
