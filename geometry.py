@@ -78,6 +78,17 @@ def box_distance(corners_a: Tensor, corners_b: Tensor) -> Tensor:
     return torch.where(_separated(corners_a, corners_b), nearest, torch.zeros_like(nearest))
 
 
+def signed_box_distance(corners_a: Tensor, corners_b: Tensor) -> Tensor:
+    """Euclidean distance [...] between oriented boxes; where they overlap, minus the shortest way apart."""
+    corners_a, corners_b = torch.broadcast_tensors(corners_a, corners_b)
+    edges = torch.cat((corners_a[..., 1:3, :] - corners_a[..., 0:2, :], corners_b[..., 1:3, :] - corners_b[..., 0:2, :]), dim=-2)
+    axes = edges / edges.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    low_a, high_a = torch.aminmax(corners_a @ axes.transpose(-1, -2), dim=-2)
+    low_b, high_b = torch.aminmax(corners_b @ axes.transpose(-1, -2), dim=-2)
+    depth = torch.minimum(high_a - low_b, high_b - low_a).amin(-1)
+    return torch.where(depth > 0, -depth, box_distance(corners_a, corners_b))
+
+
 def segment_distance(points: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Distance [...] of points [..., 2] from segments between two points [..., 2] (all broadcast)."""
     direction = end - start

@@ -37,12 +37,16 @@ class Border(IntEnum):
 
 
 class SignalState(IntEnum):
-    """What a signal head shows."""
+    """What a signal head shows; a stop sign is a signal that never shows anything else."""
 
     OFF = 0
     RED = 1
     YELLOW = 2
     GREEN = 3
+    STOP_SIGN = 4
+
+
+LIGHTS = (SignalState.RED, SignalState.YELLOW, SignalState.GREEN)  # of a traffic light that works
 
 
 class SceneryKind(IntEnum):

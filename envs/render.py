@@ -30,6 +30,7 @@ SIGNAL_COLOURS: dict[SignalState, Colour] = {
     SignalState.RED: (230, 50, 40),
     SignalState.YELLOW: (240, 200, 40),
     SignalState.GREEN: (50, 200, 80),
+    SignalState.STOP_SIGN: (150, 20, 30),
 }
 _SUBPIXEL = 4  # fractional bits of OpenCV's fixed-point coordinates
 _AHEAD = 0.68  # part of the picture's height that lies ahead of the ego

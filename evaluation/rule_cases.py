@@ -12,7 +12,7 @@ import torch
 from ..rewards.cases import LANE, drive, straight_road
 from ..rewards.rule import Rule
 from ..road import SignalState
-from ..scene import AgentKind, Track
+from ..scene import DT, AgentKind, Track
 
 STEPS = 26  # columns of a drive; the last one is judged
 SPEED, LIMIT = 10.0, 13.9  # m/s
@@ -46,12 +46,12 @@ def telling(rule: Rule) -> list[tuple[str, str, Sequence[float], Sequence[float]
     return [curve for curve in found if max(curve[3]) - min(curve[3]) > LEAST_CHANGE]
 
 
-def _steady(speed: float = SPEED, **more: object) -> Track:
-    """A drive along the right lane at a speed, ending at x = 100."""
+def _steady(pace: float = SPEED, **more: object) -> Track:
+    """A drive along the right lane at a pace, ending at x = 100, or whatever `more` says."""
     road, route = straight_road(stop_at=120.0)
     road = dataclasses.replace(road, speed_limit=torch.full_like(road.speed_limit, LIMIT))
-    x = [100.0 - 0.1 * speed * (STEPS - 1 - t) for t in range(STEPS)]
-    return drive(road, route, **{"x": x, "speed": speed, "signals": [int(SignalState.GREEN)] * STEPS, **more})  # type: ignore[arg-type]
+    x = [100.0 - 0.1 * pace * (STEPS - 1 - t) for t in range(STEPS)]
+    return drive(road, route, **{"x": x, "speed": pace, "signals": [int(SignalState.GREEN)] * STEPS, **more})  # type: ignore[arg-type]
 
 
 def _leader(gap: float, speed: float = SPEED) -> Track:
@@ -73,6 +73,21 @@ def _crossing(distance: float) -> Track:
     return _steady(agents=[car], signals=[int(SignalState.OFF)] * STEPS)
 
 
+def _past_sign(slowest: float) -> Track:
+    """Over the line of a stop sign in the last step, out of a stop or a roll."""
+    speeds = [max(slowest, abs(0.1 * (t - STEPS + 16))) for t in range(STEPS)]
+    x = [117.7 - 0.1 * sum(speeds[t + 1 :]) for t in range(STEPS)]
+    return _steady(x=x, speed=speeds, signals=[int(SignalState.STOP_SIGN)] * STEPS)
+
+
+def _changing(drifting: float) -> Track:
+    """Into the left lane in the last step, after drifting towards it for so long."""
+    steps = round(drifting / DT)
+    heading = [0.05 if t >= STEPS - 1 - steps else 0.0 for t in range(STEPS)]
+    y = [1.55 - 0.02 * max(0, STEPS - 2 - t) if t < STEPS - 1 else 1.65 for t in range(STEPS)]
+    return _steady(y=y, heading=heading)
+
+
 def _jerk(size: float) -> Track:
     return _steady(acceleration=[0.1 * size * (t - STEPS / 2) for t in range(STEPS)])
 
@@ -90,6 +105,8 @@ SWEEPS = (
     Sweep("jerk", "jerk, m/s3", -12.0, 12.0, _jerk),
     Sweep("turning", "yaw rate at 10 m/s, rad/s", -0.8, 0.8, lambda rate: _steady(yaw_rate=rate)),
     Sweep("red light", "speed 17.6 m before a red light, m/s", 0.0, 20.0, lambda v: _steady(v, signals=[int(SignalState.RED)] * STEPS)),
+    Sweep("stop sign", "slowest speed in the 2 s before a stop sign, m/s", 0.0, 2.0, _past_sign),
+    Sweep("notice", "drifting over for so long before the lane is entered, s", 0.0, 2.4, _changing),
     Sweep("walker", "a walker comes, 20 m ahead, m from the lane's middle", 0.0, 12.0, _walker),
     Sweep("crossing", "a car comes from the right, 25 m ahead, m away", 0.0, 40.0, _crossing),
     Sweep("beside", "a car alongside, m between the middles", 1.0, 4.0, lambda y: _steady(agents=[{"x": 100.0, "y": y, "speed": SPEED}])),

@@ -77,11 +77,11 @@ def build_network(family: str, network_seed: int, traffic_side: str = "right") -
     if not path.exists():
         side = TRAFFIC_SIDES[traffic_side]
         rng = np.random.default_rng([int(network_seed), FAMILIES.index(family), 11])
-        _convert(FAMILY_PLANS[family](rng, side), path, home, rng, left=side < 0)
+        convert(FAMILY_PLANS[family](rng, side), path, home, rng, left=side < 0)
     return Network(path, family, int(network_seed), traffic_side)
 
 
-def _convert(plan: Plan, path: Path, home: Path, rng: np.random.Generator, left: bool) -> None:
+def convert(plan: Plan, path: Path, home: Path, rng: np.random.Generator, left: bool) -> None:
     """Build the net.xml of a plan, its signals out of step with each other, beside its final place and rename it there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

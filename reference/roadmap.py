@@ -21,7 +21,9 @@ SHORTEST_LANE = 0.3  # m; shorter lanes are skipped and linked through
 HEAD_BEYOND = 20.0  # m from the stop line to the signal head, so that it is more than a pixel large
 HEAD_HEIGHT = 5.0  # m
 HEAD_ASIDE = 1.0  # m from the lane's outer border to the head of the lane at the kerb
+SIGN_HEIGHT = 2.2  # m
 
+_STOP_SIGNS = ("s", "w")  # states of a connection that yields after a stop, to the bigger road or to all
 _STATES = {"r": SignalState.RED, "u": SignalState.RED, "s": SignalState.RED, "y": SignalState.YELLOW}
 _STATES |= {"g": SignalState.GREEN, "G": SignalState.GREEN, "o": SignalState.OFF, "O": SignalState.OFF}
 
@@ -51,7 +53,7 @@ class LaneIndex:
     links: dict[tuple[str, str], list[tuple[int, int, list[str]]]] = field(
         default_factory=dict
     )  # edges -> from lane, to lane, internal lanes
-    signals: list[tuple[str, int]] = field(default_factory=list)  # per signal of the map: traffic light, link index
+    signals: list[tuple[str, int]] = field(default_factory=list)  # per traffic light of the map: SUMO's light, link index
 
     def piece_at(self, lane: str, position: float) -> int:
         """The lane piece at a position in m along a SUMO lane; -1 for lanes that were skipped."""
@@ -243,41 +245,58 @@ def _plain_junctions(index: LaneIndex) -> set[tuple[str, str]]:
 
 
 def _signals(root: ElementTree.Element, index: LaneIndex, connections: list[dict[str, str]], side: int) -> dict[str, NDArray]:
+    """Traffic lights, then stop signs, each by the lane that it stands at."""
     programmes = {t.get("id", ""): t for t in root.iter("tlLogic")}
-    by_lane: dict[str, list[tuple[str, int]]] = {}
+    lights: dict[str, list[tuple[str, int]]] = {}
+    signs: dict[str, None] = {}
     for c in connections:
-        if "tl" in c and c["from"] in index.edges:
-            by_lane.setdefault(f"{c['from']}_{c['fromLane']}", []).append((c["tl"], int(c["linkIndex"])))
-    count = max(1, len(by_lane))
+        name = f"{c['from']}_{c['fromLane']}"
+        if c["from"] not in index.edges or name not in index.pieces:
+            continue
+        if "tl" in c:
+            lights.setdefault(name, []).append((c["tl"], int(c["linkIndex"])))
+        elif c.get("state", "") in _STOP_SIGNS:
+            signs[name] = None
+    names = [*lights, *signs]
+    count = max(1, len(names))
     stop, head = np.zeros((count, 2, 2)), np.zeros((count, 4))
     lane_of = np.full(count, -1, dtype=np.int64)
     ends, states, offset = np.zeros((count, MAX_PHASES)), np.zeros((count, MAX_PHASES), dtype=np.int64), np.zeros(count)
-    for s, (name, links) in enumerate(by_lane.items()):
-        light, link = links[0]
-        programme = programmes[light]
-        durations = [float(p.get("duration", 0)) for p in programme.iter("phase")]
-        shown = [[_STATES[p.get("state", "")[k]] for p in programme.iter("phase")] for _, k in links]
-        if any(other != shown[0] for other in shown):
-            raise DataError(f"lane {name} shows two signal states at once; the programme of {light} must group links by lane")
-        merged_ends, merged_states = _merge_phases(durations, shown[0])
-        if len(merged_ends) > MAX_PHASES:
-            raise DataError(f"the programme of {light} has {len(merged_ends)} phases for lane {name}; at most {MAX_PHASES} are kept")
+    for s, name in enumerate(names):
         lane = index.lanes[name]
         end, before = lane.shape[-1], resample(lane.shape, np.array([1 - min(0.5, 2.0 / lane.length)]))[0]
         forward = (end - before) / np.linalg.norm(end - before)
         normal = np.array([-forward[1], forward[0]])
         stop[s] = end + normal * lane.width / 2, end - normal * lane.width / 2
+        beyond = HEAD_BEYOND if name in lights else 0.0
         aside = lane.width / 2 + HEAD_ASIDE if lane.index == 0 else 0.0
-        head[s] = *(end + forward * HEAD_BEYOND - side * normal * aside), HEAD_HEIGHT, math.atan2(forward[1], forward[0])
+        height = HEAD_HEIGHT if name in lights else SIGN_HEIGHT
+        head[s] = *(end + forward * beyond - side * normal * aside), height, math.atan2(forward[1], forward[0])
         lane_of[s] = index.pieces[name][-1]
-        ends[s] = merged_ends + [merged_ends[-1]] * (MAX_PHASES - len(merged_ends))
-        states[s] = merged_states + [merged_states[-1]] * (MAX_PHASES - len(merged_states))
-        offset[s] = -float(programme.get("offset", 0))
-        index.signals.append((light, link))
+        if name in lights:
+            index.signals.append(lights[name][0])
+            ends[s], states[s], offset[s] = _programme(programmes, name, lights[name])
+        else:
+            ends[s], states[s] = 1.0, int(SignalState.STOP_SIGN)
     return {
         "stop_line": stop, "signal_head": head, "signal_lane": lane_of,
         "phase_end": ends, "phase_state": states, "phase_offset": offset,
     }  # fmt: skip
+
+
+def _programme(programmes: dict[str, ElementTree.Element], name: str, links: list[tuple[str, int]]) -> tuple[list[float], list[int], float]:
+    """Ends and states of the phases that a lane is shown, MAX_PHASES each, and their offset."""
+    light = links[0][0]
+    programme = programmes[light]
+    durations = [float(p.get("duration", 0)) for p in programme.iter("phase")]
+    shown = [[_STATES[p.get("state", "")[k]] for p in programme.iter("phase")] for _, k in links]
+    if any(other != shown[0] for other in shown):
+        raise DataError(f"lane {name} shows two signal states at once; the programme of {light} must group links by lane")
+    ends, states = _merge_phases(durations, shown[0])
+    if len(ends) > MAX_PHASES:
+        raise DataError(f"the programme of {light} has {len(ends)} phases for lane {name}; at most {MAX_PHASES} are kept")
+    fill = MAX_PHASES - len(ends)
+    return ends + [ends[-1]] * fill, states + [states[-1]] * fill, -float(programme.get("offset", 0))
 
 
 def _merge_phases(durations: list[float], states: list[SignalState]) -> tuple[list[float], list[int]]:

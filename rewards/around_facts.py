@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batched import Batched
 from ..geometry import to_frame, wrap_angle
-from ..road import SignalState
+from ..road import LIGHTS, SignalState
 from ..scene import AgentKind, Track
 from .lane_facts import road_position
 from .signal_facts import near_signals, way_ahead
@@ -68,18 +68,25 @@ def side_speeds(track: Track) -> tuple[Tensor, Tensor]:
 def signalled(track: Track) -> Tensor:
     """Whether a working traffic light of the ego's route stands within NEAR_LINE of the ego, before or behind it: bool [B, T]."""
     near = track.derived(near_signals)
-    works = track.signals.gather(-1, near.index) != int(SignalState.OFF)
+    shown = track.signals.gather(-1, near.index)
+    works = (shown >= int(LIGHTS[0])) & (shown <= int(LIGHTS[-1]))
     return (near.close & works).any(-1)
 
 
+def at_stop_sign(track: Track) -> Tensor:
+    """Whether a stop sign of the ego's route stands within NEAR_LINE of the ego, before or behind it: bool [B, T]."""
+    near = track.derived(near_signals)
+    return (near.close & (track.signals.gather(-1, near.index) == int(SignalState.STOP_SIGN))).any(-1)
+
+
 def right_speed(track: Track, headway_s: float, standstill_gap_m: float, stop_line_gap_m: float, braking_mps2: float) -> Tensor:
-    """The fastest speed [B, T] in m/s that limit, vehicle ahead and red light allow.
+    """The fastest speed [B, T] in m/s that limit, vehicle ahead, red light and stop sign allow.
 
     That is the limit, or less: what can still be braked, at `braking_mps2`, to the speed of the box ahead at the wanted gap
-    (`standstill_gap_m` and `headway_s`) and to a stand at `stop_line_gap_m` before a red light.
+    (`standstill_gap_m` and `headway_s`) and to a stand at `stop_line_gap_m` before a red light or a stop sign.
     """
     ego, way = track.ego, track.derived(way_ahead)
     room = (way.lead_gap - standstill_gap_m - headway_s * ego.speed).clamp_min(0)
     behind_lead = (way.lead_speed.square() + 2.0 * braking_mps2 * room).sqrt()
-    before_line = (2.0 * braking_mps2 * (way.red_gap - stop_line_gap_m).clamp_min(0)).sqrt()
+    before_line = (2.0 * braking_mps2 * (torch.minimum(way.red_gap, way.sign_gap) - stop_line_gap_m).clamp_min(0)).sqrt()
     return torch.minimum(torch.minimum(track.derived(road_position).speed_limit, behind_lead), before_line)

@@ -4,8 +4,8 @@ The value of a fact in column t depends on column t alone, so that a stepping en
 """
 
 from .agent_facts import STOPPED_SPEED, AgentRelations, agent_corners, agent_relations, relations_within
-from .around_facts import Around, around, right_speed, side_speeds, signalled
-from .lane_facts import RoadPosition, RoutePosition, edge_excess, ego_corners, road_position, route_position
+from .around_facts import Around, around, at_stop_sign, right_speed, side_speeds, signalled
+from .lane_facts import RoadPosition, RoutePosition, edge_excess, ego_corners, road_edges, road_position, route_position
 from .signal_facts import WayAhead, stop_regions_entered, way_ahead
 
 __all__ = [
@@ -18,10 +18,12 @@ __all__ = [
     "agent_corners",
     "agent_relations",
     "around",
+    "at_stop_sign",
     "edge_excess",
     "ego_corners",
     "relations_within",
     "right_speed",
+    "road_edges",
     "road_position",
     "route_position",
     "side_speeds",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..batched import Batched, BatchedT
 from ..geometry import box_corners, points_in_polygons, project_polyline, segment_distance, wrap_angle
-from ..road import LANE_POINTS, LaneKind
+from ..road import LANE_POINTS, LaneKind, RoadMap
 from ..scene import Track
 
 LANE_CANDIDATES = 14  # nearest lanes of any drivable kind that are looked at
@@ -20,6 +20,7 @@ ROUTE_CANDIDATES = 6  # nearest lanes of the route
 JUNCTION_CANDIDATES = 2
 NEAR_JUNCTION = 15.0  # m from its bounding box, out of which no vehicle's corner is in a junction
 FARTHEST_EDGE = 10.0  # m, at most, off the drivable area
+EDGE_PROBE = 0.3  # m beyond the side of a lane, where something drivable makes it no edge
 FAR = 1000.0  # m, lateral offset where no lane of the route exists
 NO_LANE_LIMIT = 13.89  # m/s, speed limit where no lane exists at all
 _CHUNK_ELEMENTS = 2_000_000
@@ -158,6 +159,43 @@ def edge_excess(margin_m: float) -> Callable[[Track], Tensor]:
         return _Column(torch.minimum(beside, _junction_gap(part, corners)).clamp(0, FARTHEST_EDGE).amax(-1))
 
     return lambda track: _in_chunks(track, track.road.width.shape[1] * LANE_POINTS, excess).value
+
+
+def road_edges(road: RoadMap) -> Tensor:
+    """Where the drivable area of a road map [1] ends: segments [E, 2, 2] in m.
+
+    They are those pieces of the sides of lanes and junctions beyond which, EDGE_PROBE away, no lane and no junction is.
+    """
+    drivable = (road.kind[0] != int(LaneKind.NONE)) & (road.kind[0] != int(LaneKind.WALKING))
+    lines, half = road.centreline[0][drivable], 0.5 * road.width[0][drivable]
+    polygons = road.junctions[0][(road.junctions[0] != 0).flatten(1).any(-1)]
+    along = lines[:, 1:] - lines[:, :-1]
+    across = torch.stack((-along[..., 1], along[..., 0]), -1) / along.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    middle = 0.5 * (lines[:, 1:] + lines[:, :-1])
+    segments, probes = [], []
+    for sign in (1.0, -1.0):
+        beside = (sign * half).view(-1, 1, 1) * across
+        segments.append(torch.stack((lines[:, :-1] + beside, lines[:, 1:] + beside), 2).flatten(0, 1))
+        probes.append((middle + beside + sign * EDGE_PROBE * across).flatten(0, 1))
+    for polygon in polygons:
+        ends = polygon.roll(-1, 0)
+        side, normal = ends - polygon, torch.stack((-(ends - polygon)[:, 1], (ends - polygon)[:, 0]), -1)
+        normal = normal / side.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+        centre = 0.5 * (polygon + ends)
+        out = torch.where(points_in_polygons(centre + EDGE_PROBE * normal, polygon), -1.0, 1.0).unsqueeze(-1)
+        segments.append(torch.stack((polygon, ends), 1))
+        probes.append(centre + out * EDGE_PROBE * normal)
+    found, beyond = torch.cat(segments), torch.cat(probes)
+    reach = half.unsqueeze(-1)
+    low, high = lines.amin(1) - reach, lines.amax(1) + reach
+    probe, lane = torch.nonzero(((beyond.unsqueeze(1) >= low) & (beyond.unsqueeze(1) <= high)).all(-1)).unbind(-1)
+    in_lane = project_polyline(beyond[probe], lines[lane])[1].abs() <= half[lane]
+    inside = torch.zeros(len(beyond), dtype=torch.bool)
+    inside[probe[in_lane]] = True
+    if len(polygons):
+        inside |= points_in_polygons(beyond.unsqueeze(1), polygons).any(-1)
+    long_enough = (found[:, 1] - found[:, 0]).norm(dim=-1) > 1e-6
+    return found[~inside & long_enough]
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def made_up_pairs() -> Iterator[Pair]:
     yield Pair("braking late", stop(GENTLE), stop(HARSH))
     red: dict[str, Any] = {"signals": [int(SignalState.RED)] * STEPS, "stop_at": LINE}
     yield Pair("a red light", _braking(LINE - FRONT - 1.5, GENTLE, **red), _along(LIMIT, **red))
+    sign: dict[str, Any] = {"signals": [int(SignalState.STOP_SIGN)] * STEPS, "stop_at": LINE}
+    yield Pair("a stop sign", _braking(LINE - FRONT - 1.5, GENTLE, **sign), _along(LIMIT, **sign))
     green: dict[str, Any] = {"signals": [int(SignalState.GREEN)] * STEPS, "stop_at": LINE}
     yield Pair("stopping at green", _along(LIMIT, **green), _braking(LINE - FRONT - 1.5, GENTLE, **green))
     walker = {"x": 100.0, "heading": math.pi / 2, "speed": 1.2, "length": 0.6, "width": 0.6, "kind": int(AgentKind.PEDESTRIAN)}

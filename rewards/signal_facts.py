@@ -1,4 +1,4 @@
-"""Which stop lines concern the ego, and what limits its speed ahead: the next red light and the vehicle in front."""
+"""Which stop lines concern the ego, and what limits its speed ahead: the next red light or stop sign and the vehicle in front."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class WayAhead(Batched):
     lead_gap: Tensor  # m to the nearest box on its way
     lead_speed: Tensor  # m/s of that box along the ego's heading, 0 if none
     red_gap: Tensor  # m to the stop line of a red light, or of a yellow one it can still stop at
+    sign_gap: Tensor  # m to the stop line of a stop sign, whether it has stood there or not
 
 
 @dataclass(frozen=True)
 class NearSignals(Batched):
-    """The signals nearest to the ego that stand on its route and serve traffic that heads its way."""
+    """The lights and stop signs nearest to the ego that stand on its route and serve traffic that heads its way."""
 
     index: Tensor  # [B, T, K] int64
     exists: Tensor  # [B, T, K] bool
@@ -76,7 +77,7 @@ def stop_regions_entered(track: Track) -> Tensor:
 
 
 def way_ahead(track: Track) -> WayAhead:
-    """The nearest box and the next red light on the ego's way, which follows the route at the ego's own offset from it."""
+    """The nearest box, red light and stop sign on the ego's way, which follows the route at the ego's own offset from it."""
     ego, agents = track.ego, track.agents
     near = track.derived(near_signals)
     line = track.road.lane_values(track.road.stop_line, near.index)  # [B, T, K, 2, 2]
@@ -102,9 +103,10 @@ def way_ahead(track: Track) -> WayAhead:
     stoppable = gap > ego.speed.square().unsqueeze(-1) / (2.0 * YELLOW_BRAKING)
     stops = (state == int(SignalState.RED)) | ((state == int(SignalState.YELLOW)) & stoppable)
     half = 0.5 * (line[..., 0, :] - line[..., 1, :]).norm(dim=-1)
-    mine = near.exists & stops & (aside[..., count:] < half) & (gap > -LINE_PASSED)
-    red_gap = torch.nn.functional.pad(gap.clamp_min(0).masked_fill(~mine, torch.inf), (0, 1), value=torch.inf).amin(-1)
-    return WayAhead(lead_gap, lead_speed, red_gap)
+    mine = near.exists & (aside[..., count:] < half) & (gap > -LINE_PASSED)
+    nearest = lambda counts: torch.nn.functional.pad(gap.clamp_min(0).masked_fill(~(mine & counts), torch.inf), (0, 1), value=torch.inf)
+    sign = state == int(SignalState.STOP_SIGN)
+    return WayAhead(lead_gap, lead_speed, nearest(stops).amin(-1), nearest(sign).amin(-1))
 
 
 def _route_ahead(track: Track) -> Tensor:

@@ -11,6 +11,7 @@ from .headway import headway
 from .jerk import jerk
 from .kerb_distance import kerb_distance
 from .lane_change_gap import lane_change_gap
+from .lane_change_notice import lane_change_notice
 from .lane_keeping import lane_keeping
 from .min_speed import min_speed
 from .needless_lane_change import needless_lane_change
@@ -29,6 +30,7 @@ from .side_distance import side_distance
 from .speed_for_conditions import speed_for_conditions
 from .speed_limit import speed_limit
 from .steering_reversals import steering_reversals
+from .stop_sign import stop_sign
 from .time_to_collision import time_to_collision
 from .wrong_way import wrong_way
 from .yield_to_priority import yield_to_priority
@@ -46,6 +48,7 @@ __all__ = [
     "jerk",
     "kerb_distance",
     "lane_change_gap",
+    "lane_change_notice",
     "lane_keeping",
     "min_speed",
     "needless_lane_change",
@@ -64,6 +67,7 @@ __all__ = [
     "speed_for_conditions",
     "speed_limit",
     "steering_reversals",
+    "stop_sign",
     "time_to_collision",
     "wrong_way",
     "yield_to_priority",

@@ -27,7 +27,8 @@ def relative_progress(
     """Progress along the route over the distance that the right speed would give, in [0, 1]: [B, T].
 
     The right speed is the limit, or less: what can still be braked, at `braking_mps2`, to the speed of the box ahead at the wanted
-    gap (`standstill_gap_m` and `headway_s`) and to a stand at `stop_line_gap_m` before a red light. Where it is nought, waiting earns 1.
+    gap (`standstill_gap_m` and `headway_s`) and to a stand at `stop_line_gap_m` before a red light or a stop sign. Where it is nought,
+    waiting earns 1.
     """
     right = right_speed(track, headway_s, standstill_gap_m, stop_line_gap_m, braking_mps2)
     share = (progress.function(track) / (DT * right.clamp_min(WAITING_SPEED))).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Priority at junctions without lights: the one who comes from the right (in left-hand traffic, the left)."""
+"""Priority at junctions without lights: the one who comes from the right (in left-hand traffic, the left); at a stop sign, everybody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...scene import Track
-from ..facts import around, road_position, signalled
+from ..facts import around, at_stop_sign, road_position, signalled
 from ..grading import falling, worst_of_agents
 from ..rule import rule
 
@@ -37,17 +37,18 @@ def yield_to_priority(
     """1 while the ego need brake no harder than `comfortable_mps2` for who has priority, falling to 0 at `emergency_mps2`: [B, T].
 
     Priority has whoever crosses the ego's heading from the right where traffic keeps right, from the left where it keeps left
-    (countries with left-hand traffic differ: Australia has the right too), where no working light of the ego's route is near. It counts if,
-    both keeping their velocity, the ego would reach its path within `leeway_s` of it. An ego in the junction already is past yielding.
+    (countries with left-hand traffic differ: Australia has the right too), where no working light of the ego's route is near; at a
+    stop sign of the ego's route whoever crosses from the other side has it too. It counts if, both keeping their velocity, the ego would
+    reach its path within `leeway_s` of it. An ego in the junction already is past yielding.
     """
     near, ego = track.derived(around), track.ego
     side = track.road.traffic_side.view(-1, 1, 1)  # 1: traffic keeps right, so priority comes from y < 0 and moves to +y
     half_width, half_length = (0.5 * v.view(-1, 1, 1) for v in (track.profile.width, track.profile.length))
-    across = near.sideways * side
     pace = torch.hypot(near.sideways, near.forward)
-    from_priority = (near.y * side < -half_width) & (across > CROSSES * pace) & (pace > SLOWEST)
+    comes = lambda side: (near.y * side < -half_width) & (near.sideways * side > CROSSES * pace) & (pace > SLOWEST)
+    from_priority = comes(side) | (comes(-side) & track.derived(at_stop_sign).unsqueeze(-1))
     gap = near.x - near.reach - half_length
-    theirs = (near.y.abs() - near.breadth - half_width).clamp_min(0) / across.clamp_min(1e-3)
+    theirs = (near.y.abs() - near.breadth - half_width).clamp_min(0) / near.sideways.abs().clamp_min(1e-3)
     mine = gap.clamp_min(0) / ego.speed.unsqueeze(-1).clamp_min(1e-3)
     meets = ((mine - theirs).abs() < leeway_s) & (gap > 0) & (gap < SIGHT)
     free = ~track.derived(signalled) & ~track.derived(road_position).in_junction

@@ -12,13 +12,13 @@ from ...scene import DT, AgentKind, Track
 from ..contacts import first_contacts
 from ..facts import road_position, route_position
 from ..history import moved, run_length
-from ..rules import completion, min_speed, off_route, red_light, route_adherence, speed_limit, time_to_collision
+from ..rules import completion, min_speed, off_route, red_light, route_adherence, speed_limit, stop_sign, time_to_collision
 from ..rules.comfort import comfort_bounds
 from .common import POINTS, Score, scorable
 
 COSTS = {  # 2.0 multiplies by each factor, 2.1 divides by 1 plus the sum of the costs
-    "2.0": {"pedestrian": 0.5, "vehicle": 0.6, "static": 0.65, "red_light": 0.7, "slow": 0.3},
-    "2.1": {"pedestrian": 1.0, "vehicle": 0.7, "static": 0.6, "red_light": 0.4, "slow": 0.4},
+    "2.0": {"pedestrian": 0.5, "vehicle": 0.6, "static": 0.65, "red_light": 0.7, "stop_sign": 0.8, "slow": 0.3},
+    "2.1": {"pedestrian": 1.0, "vehicle": 0.7, "static": 0.6, "red_light": 0.4, "stop_sign": 0.25, "slow": 0.4},
 }
 KINDS = {
     "pedestrian": (AgentKind.PEDESTRIAN,),
@@ -41,10 +41,10 @@ def carla_ds(track: Track, version: str = "2.0", slow: bool = True) -> Score:
         version: of the leaderboard. "2.0" multiplies by a factor for each infraction, "2.1" divides by 1 plus their costs.
         slow: whether driving slower than the others counts, as on the leaderboard; Bench2Drive leaves it out.
 
-    Infractions: touching a pedestrian, a vehicle or an object, whoever's fault it is, each once; a line crossed under red; the share of the
-    distance off the route's lanes; the speed below that of the others, as the mean of `min_speed` over all steps (the leaderboard
-    looks at checkpoints along the route). More than 30 m off the route or 180 s below 0.1 m/s ends it: what comes after does not count.
-    There are no stop signs, scenario time limits or emergency vehicles in a `Track`, so they cost nothing here.
+    Infractions: touching a pedestrian, a vehicle or an object, whoever's fault it is, each once; a line crossed under red; a stop sign
+    passed without standing; the share of the distance off the route's lanes; the speed below that of the others, as the mean of `min_speed`
+    over all steps (the leaderboard looks at checkpoints along the route). More than 30 m off the route or 180 s below 0.1 m/s ends it: what
+    comes after does not count. There are no scenario time limits or emergency vehicles in a `Track`, so they cost nothing here.
 
     `terms` are `route_completion` and `penalty`; `rates` hold the numbers behind them.
 
@@ -135,7 +135,8 @@ def _infractions(track: Track) -> dict[str, Tensor]:
     touched = first_contacts(track) & track.valid.unsqueeze(-1)
     of = lambda kinds: torch.isin(track.agents.kind, torch.tensor([int(kind) for kind in kinds]))
     counts = {name: (touched & of(kinds)).flatten(1).sum(1).float() for name, kinds in KINDS.items()}
-    return counts | {"red_light": ((red_light(track) < 1) & track.valid).sum(1).float()}
+    broken = lambda rule: ((rule(track) < 1) & track.valid).sum(1).float()
+    return counts | {"red_light": broken(red_light), "stop_sign": broken(stop_sign)}
 
 
 def _shares(track: Track) -> dict[str, Tensor]:

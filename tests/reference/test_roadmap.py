@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from xpeng_world.errors import DataError
 from xpeng_world.geometry import box_corners, boxes_overlap, polyline_lengths, project_polyline
-from xpeng_world.reference.networks import Network, build_network
+from xpeng_world.reference.families import Plan
+from xpeng_world.reference.networks import Network, build_network, convert, sumo_home
 from xpeng_world.reference.roadmap import read_road_map
 from xpeng_world.reference.routes import plan_lanes, route_along
 from xpeng_world.reference.scenery import furnish
@@ -148,3 +150,32 @@ def test_a_broken_network_is_refused_in_one_line(tmp_path):
     path.write_text("<net>")
     with pytest.raises(DataError, match="cannot read"):
         read_road_map(network)
+
+
+@pytest.mark.parametrize(
+    ("kind", "signed"), [("priority_stop", ["s_c", "n_c"]), ("allway_stop", ["s_c", "n_c", "w_c", "e_c"]), ("priority", [])]
+)
+def test_stop_signs_stand_where_sumo_has_them(tmp_path, kind, signed):
+    """A side road from south to north crosses a bigger one; with `priority_stop` it stops, with `allway_stop` all do."""
+    plan = Plan(nodes={"c": (0, 0, kind)})
+    for name, x, y, priority in (("w", -100, 0, 5), ("e", 100, 0, 5), ("s", 0, -100, 1), ("n", 0, 100, 1)):
+        plan.nodes[name] = (x, y, "dead_end")
+        plan.both_ways(name, "c", np.array([(x, y), (0, 0)], dtype=float), 1, 13.9, 3.2, priority)
+    for start in "wesn":
+        for end in "wesn":
+            if start != end:
+                plan.connections.append((f"{start}_c", f"c_{end}", 0, 0))
+    path = tmp_path / "crossing.net.xml"
+    convert(plan, path, sumo_home(), np.random.default_rng(0), left=False)
+    road, index = read_road_map(Network(path, "city", 0))
+    stands = road.signal_lane[0] >= 0
+    lanes = [next(lane for lane, pieces in index.pieces.items() if int(piece) in pieces) for piece in road.signal_lane[0][stands]]
+    assert sorted(lanes) == sorted(f"{edge}_0" for edge in signed)
+    shown = road.signals_at(torch.tensor([3.0]))[0]
+    assert bool((shown[stands] == int(SignalState.STOP_SIGN)).all())
+    for piece, line, head in zip(road.signal_lane[0][stands], road.stop_line[0][stands], road.signal_head[0][stands], strict=True):
+        torch.testing.assert_close(line.mean(0), road.centreline[0, piece, -1])  # at the end of the lane
+        aside = head[:2] - line.mean(0)
+        assert float(aside.norm()) == pytest.approx(0.5 * 3.2 + 1.0, abs=0.01)
+        right = torch.stack((torch.sin(head[3]), -torch.cos(head[3])))
+        assert float((aside * right).sum()) > 2.5

@@ -8,9 +8,8 @@ import torch
 from rewards_worlds import LANE, LIMIT, drive, straight_road
 from xpeng_world.errors import ConfigError
 from xpeng_world.rewards.scores import bench2drive, carl, carla_ds, epdms_two_stages, nuplan_cls
+from xpeng_world.road import SignalState
 from xpeng_world.scene import AgentKind, Track
-
-RED = 1
 
 
 def steady(speed=LIMIT, steps=41, start=40.0, **more):
@@ -107,11 +106,12 @@ def test_carla_prices_collisions(kind, name, factor, cost):
     assert float(carla_ds(twice, "2.1").rates[name]) == 2
 
 
-def test_carla_prices_red_lights():
+@pytest.mark.parametrize(("shown", "factor", "cost"), [(SignalState.RED, 0.7, 0.4), (SignalState.STOP_SIGN, 0.8, 0.25)])
+def test_carla_prices_red_lights_and_stop_signs(shown, factor, cost):
     road, route = straight_road(stop_at=120.0)
-    track = drive(road, route, x=[40.0 + t for t in range(259)], speed=LIMIT, signals=[RED] * 259)
-    assert float(carla_ds(track, "2.0").total) == pytest.approx(70.0, abs=1e-3)
-    assert float(carla_ds(track, "2.1").total) == pytest.approx(100 / 1.4, abs=1e-3)
+    track = drive(road, route, x=[40.0 + t for t in range(259)], speed=LIMIT, signals=[int(shown)] * 259)
+    assert float(carla_ds(track, "2.0").total) == pytest.approx(100 * factor, abs=1e-3)
+    assert float(carla_ds(track, "2.1").total) == pytest.approx(100 / (1 + cost), abs=1e-3)
 
 
 def test_carla_takes_the_share_off_the_route():

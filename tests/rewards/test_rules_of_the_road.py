@@ -13,9 +13,11 @@ from xpeng_world.rewards.rules import (
     jerk,
     kerb_distance,
     lane_change_gap,
+    lane_change_notice,
     min_speed,
     needless_lane_change,
     overtaking_side,
+    relative_progress,
     ride_comfort,
     route_adherence,
     safe_distance,
@@ -23,6 +25,7 @@ from xpeng_world.rewards.rules import (
     side_distance,
     speed_for_conditions,
     steering_reversals,
+    stop_sign,
     wrong_way,
     yield_to_priority,
     yield_to_walkers,
@@ -30,7 +33,7 @@ from xpeng_world.rewards.rules import (
 from xpeng_world.road import LaneKind
 from xpeng_world.scene import AgentKind, Appearance
 
-GREEN, OFF = 3, 0
+GREEN, OFF, STOP = 3, 0, 4
 WALKER = {"length": 0.6, "width": 0.6, "kind": int(AgentKind.PEDESTRIAN)}
 CHANGE = {"x": [40.0, 41.0, 42.0, 43.0], "y": [1.3, 1.5, 1.7, 1.9], "speed": 10.0}  # into the left lane at t = 2
 
@@ -114,6 +117,59 @@ def test_who_comes_from_the_right_goes_first():
     assert values(yield_to_priority, drive(with_junction(road, 30.0, 50.0), route, **here, agents=[crossing])) == [1.0]
     left = dataclasses.replace(road, traffic_side=-torch.ones_like(road.traffic_side))
     assert values(yield_to_priority, drive(left, route, **here, agents=[crossing])) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("speeds", "x", "expected"),
+    [
+        # the line is at x = 60, so the front (2.4 m ahead) enters its region at x > 57.6: in step 2 of those drives
+        ([1.0, 1.0, 1.0, 1.0], [57.4, 57.5, 57.7, 57.8], [1, 1, 0, 1]),  # rolls through
+        ([0.09, 1.0, 1.0, 1.0], [57.4, 57.5, 57.7, 57.8], [1, 1, 1, 1]),  # stood just before
+        ([0.1, 1.0, 1.0, 1.0], [57.4, 57.5, 57.7, 57.8], [1, 1, 0, 1]),  # 0.1 m/s is not standing
+        ([0.0] + [1.0] * 20 + [1.0], [55.5] * 21 + [57.7], [1] * 21 + [0]),  # stood 2.1 s ago
+        ([0.0] + [1.0] * 19 + [1.0], [55.5] * 20 + [57.7], [1] * 21),  # 2.0 s ago
+        ([9.0, 9.0], [57.7, 58.6], [1, 1]),  # was in the region from the beginning
+    ],
+)
+def test_a_stop_sign_is_stopped_for(speeds, x, expected):
+    road, route = straight_road(stop_at=60.0)
+    track = drive(road, route, x=x, speed=speeds, signals=[STOP] * len(x))
+    assert values(stop_sign, track) == expected
+    assert values(stop_sign, drive(road, route, x=x, speed=speeds, signals=[GREEN] * len(x))) == [1] * len(x)
+
+
+def test_waiting_at_a_stop_sign_is_right():
+    # the front is 1.4 m before the line, nearer than the 1.5 m of a stand: the right speed is nought
+    road, route = straight_road(stop_at=60.0)
+    waits = {"x": [56.2] * 3, "speed": 0.0}
+    assert values(relative_progress, drive(road, route, **waits, signals=[STOP] * 3)) == [1.0] * 3
+    assert values(relative_progress, drive(road, route, **waits, signals=[OFF] * 3)) == [0.0] * 3
+    behind = [{"x": 48.0}]
+    assert values(blocking, drive(road, route, **waits, agents=behind, signals=[STOP] * 3)) == [0.0] * 3
+    assert values(blocking, drive(road, route, **waits, agents=behind, signals=[OFF] * 3)) == [1.0] * 3
+
+
+def test_at_a_stop_sign_everybody_who_crosses_goes_first():
+    road, route = straight_road(stop_at=60.0)
+    from_left = {"x": 65.0, "y": 15.0, "heading": -math.pi / 2, "speed": 8.0}
+    # as from the right: 25 m less 2.4 and 1 is 21.6 m, 2.16 s against 1.51 s; 100 / (2 * 20.6) = 2.42718 m/s2. The line is 17.6 m ahead
+    # of the front, out of the 15 m in which signals are near, so the ego is taken 3 m nearer: 100 / (2 * 14.6) = 3.42466, 1.56 s
+    near = drive(road, route, x=[46.0], speed=10.0, agents=[from_left], signals=[STOP])
+    assert values(yield_to_priority, near) == pytest.approx([1 - (100 / (2 * 14.6) - 2) / 3], abs=1e-3)
+    assert values(yield_to_priority, drive(road, route, x=[46.0], speed=10.0, agents=[from_left], signals=[OFF])) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    # the ego drifts at 10 sin 0.2 = 1.99 m/s and is over the line in the last step, which counts as drifting too
+    [(20, 1.0), (14, 1.0), (9, 0.5), (4, 0.0), (0, 0.0)],
+)
+def test_a_change_of_lane_is_seen_coming(before, expected):
+    steps = 25
+    y = [1.7 - 0.0001 * (steps - 1 - t) if t == steps - 1 else 1.5 - 0.001 * (steps - 1 - t) for t in range(steps)]
+    heading = [0.2 if t >= steps - 1 - before else 0.0 for t in range(steps)]
+    track = drive(*straight_road(), x=[40.0 + t for t in range(steps)], y=y, heading=heading, speed=10.0)
+    assert values(lane_change_notice, track) == pytest.approx([1.0] * (steps - 1) + [expected], abs=1e-3)
 
 
 def test_a_working_light_decides_instead_of_priority():

@@ -87,12 +87,13 @@ def lively_track(steps: int = 80, seed: int = 0) -> Track:
 
 
 def lawless_track(steps: int = 100, seed: int = 0) -> Track:
-    """A drive that does what the lively one does not: over the shoulder, against the traffic, past others on the wrong side.
+    """A drive that does what the lively one does not: over the shoulder, against the traffic, past others on the wrong side, past
+    a stop sign.
 
     Row 0 is a shoulder, rows 1 and 2 are the route's, row 3 is oncoming; the limit is 20 m/s and it rains.
     """
     generator = torch.Generator().manual_seed(seed)
-    road, route = straight_road(pieces=5, lanes=3)
+    road, route = straight_road(pieces=5, lanes=3, stop_at=120.0)
     road = dataclasses.replace(
         road,
         kind=torch.where(torch.arange(road.kind.shape[1]) < 5, int(LaneKind.SHOULDER), road.kind),
@@ -121,7 +122,7 @@ def lawless_track(steps: int = 100, seed: int = 0) -> Track:
     track = drive(
         road, route, x=x.tolist(), y=y.tolist(), heading=heading.tolist(), speed=speed.tolist(), agents=agents,
         acceleration=(torch.gradient(speed)[0] / DT).tolist(), yaw_rate=yaw_rate.tolist(),
-        steering=torch.atan(2.8 * yaw_rate / speed).tolist(),
+        steering=torch.atan(2.8 * yaw_rate / speed).tolist(), signals=[int(SignalState.STOP_SIGN)] * steps,
     )  # fmt: skip
     return dataclasses.replace(track, appearance=torch.full_like(track.appearance, int(Appearance.RAIN)))
 
