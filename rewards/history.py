@@ -58,6 +58,14 @@ def run_length(condition: Tensor, skip: Tensor) -> Tensor:
     return count - broken.cummax(1).values
 
 
+def begins(condition: Tensor) -> Tensor:
+    """Whether a condition [B, T, ...] holds that did not in the column before; never in the first."""
+    found = condition.clone()
+    found[:, 0] = False
+    found[:, 1:] &= ~condition[:, :-1]
+    return found
+
+
 def seen_before(condition: Tensor, identity: Tensor) -> Tensor:
     """Whether a condition [B, T, N] held in an earlier column for the same occupant of a slot, known by its identity [B, T, N]."""
     before = condition.cumsum(1) - condition.to(torch.int64)

@@ -7,6 +7,7 @@ from torch import Tensor
 from ...road import SignalState
 from ...scene import Track
 from ..facts import stop_regions_entered
+from ..history import begins
 from ..rule import rule
 
 
@@ -24,9 +25,6 @@ def red_light(track: Track) -> Tensor:
     The region reaches 2 m past the stop line. A box that was in it already when the light turned red has done nothing wrong (the
     reference, whose region is the whole junction, counts it in plans of 4 s; over an episode that would forbid passing on yellow).
     """
-    inside = track.derived(stop_regions_entered)
-    enters = inside.clone()
-    enters[:, 0] = False
-    enters[:, 1:] &= ~inside[:, :-1]
+    enters = begins(track.derived(stop_regions_entered))
     wrong = (enters & (track.signals == int(SignalState.RED))).any(-1)
     return (~wrong).float()

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...road import SignalState
 from ...scene import DT, Track
 from ..facts import stop_regions_entered
-from ..history import trailing
+from ..history import begins, trailing
 from ..rule import rule
 
 
@@ -25,10 +25,7 @@ def stop_sign(track: Track, *, standing_mps: float = 0.1, within_s: float = 2.0)
     It has stood if it was slower than `standing_mps` at some time in the last `within_s`, which is time enough for the last 4 m. Who stops
     farther away does not see the road that crosses, and has to stop once more. The region is that of `red_light`.
     """
-    inside = track.derived(stop_regions_entered)
-    enters = inside.clone()
-    enters[:, 0] = False
-    enters[:, 1:] &= ~inside[:, :-1]
+    enters = begins(track.derived(stop_regions_entered))
     stood = trailing(track.ego.speed, 1 + round(within_s / DT)).amin(-1) < standing_mps
     passes = (enters & (track.signals == int(SignalState.STOP_SIGN))).any(-1)
     return (~(passes & ~stood)).float()
