@@ -24,7 +24,7 @@ from ..policies.vla.model import MODES, VlaModel
 from ..scenario import draw_scenario
 from ..training_state import read_meta
 from ..world_model.video.precision import resolve_precision
-from .grpo_credit import CREDITS, group_credits, token_advantages
+from .grpo_credit import CREDITS, LEAST_SPREAD, group_credits, token_advantages
 from .grpo_driving import Driving
 from .grpo_rollout import DrivenEpisode, draw_parts, drive_groups, sample_of
 
@@ -55,6 +55,7 @@ class GrpoConfig:
     mode: str = "fast"
     temperature: float = 1.0
     hold: int = 2  # frames that a drawn action is kept for
+    explore: int = 0  # decisions that are drawn before the policy drives on as it does when it is scored; 0: all are drawn
     parts: int = 2  # of every episode are learned
     part: int = 6  # decisions in each
     iterations: int = 2  # passes over a round
@@ -67,6 +68,7 @@ class GrpoConfig:
     discount: float = 0.97  # of later rewards, a frame
     foresight: int = 25  # frames that must have followed a learned decision, unless its episode was over before
     scale: str = "batch"  # what advantages are divided by the standard deviation of
+    least_spread: float = LEAST_SPREAD  # added to it, in the reward's unit
     gradient_clip: float = 0.5
     format_weight: float = 1.0  # reward of an episode whose actions can all be read
     half: bool = True  # store the weights in float16
@@ -101,7 +103,15 @@ class Grpo:
         wanted = {"split": config.split, "family": config.family, "density": config.density}
         scenario = {key: value for key, value in wanted.items() if value != ANY}
         draw_scenario(0, scenario)
-        self.driving = Driving(config.episode_steps, config.hold, config.mode, config.temperature, scenario, config.warmup)  # type: ignore[arg-type]
+        self.driving = Driving(
+            config.episode_steps,
+            config.hold,
+            config.mode,
+            config.temperature,
+            config.explore,
+            scenario,
+            config.warmup,  # type: ignore[arg-type]
+        )
         options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
         self.loop = loop or build_loop(config.world, config.reward, None, None, False, options)
         self.cycle = config.iterations * config.updates  # optimiser steps of a round
@@ -212,13 +222,13 @@ class Grpo:
         rng = np.random.default_rng([config.seed, 71, number])
         samples, told = [], []
         for number_of, episode in enumerate(self.driven):
-            for begin, end in draw_parts(rng, self._judged(episode), config.parts, config.part):
+            for begin, end in draw_parts(rng, self._judged(episode), config.parts, config.part, whole=config.explore > 0):
                 samples.append(sample_of(self.model, episode, begin, end, config.hold))
                 told.append(number_of)
         if config.credit == "later":
             credits = self._credits()
             drew = [sample.decisions for sample in samples]
-            self.advantages = token_advantages([credits[row] for row in told], drew, len(seeds), config.scale)
+            self.advantages = token_advantages([credits[row] for row in told], drew, len(seeds), config.scale, config.least_spread)
         torch.manual_seed((config.seed * 1_000_003 + number) % 2**62)  # the order in which the trainer learns the samples
         return {
             "prompt_ids": [sample.prompt for sample in samples],
@@ -234,7 +244,7 @@ class Grpo:
     def _judged(self, episode: DrivenEpisode) -> int:
         """How many of an episode's decisions can be judged: the last ones' consequences lie beyond where the drive was cut."""
         blind = self.config.foresight if self.config.credit == "later" and episode.ended == "time_limit" else 0
-        return max(1, episode.decisions - -(-blind // self.config.hold))
+        return max(1, min(episode.decisions, (len(episode.rewards) - blind) // self.config.hold))
 
     def _credits(self) -> list[np.ndarray]:
         """What each decision of each driven episode is learned by."""
@@ -317,7 +327,7 @@ def _check(config: GrpoConfig) -> None:
     for name in ("temperature", "learning_rate", "clip", "gradient_clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be above 0")
-    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed", "warmup", "foresight"):
+    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed", "warmup", "foresight", "explore", "least_spread"):
         if not getattr(config, name) >= 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be at least 0")
     for name, known in (("mode", MODES), ("scale", SCALES), ("credit", CREDITS)):
@@ -329,6 +339,10 @@ def _check(config: GrpoConfig) -> None:
         raise ConfigError(f"group={config.group}: an episode is judged by the others of its group; give at least 2")
     if config.mode == "slow" and config.hold != 1:
         raise ConfigError(f"hold={config.hold}: a VLA that thinks does so in every frame; set hold=1 with mode=slow")
+    if config.explore and config.parts != 1:
+        raise ConfigError(f"parts={config.parts}: what was drawn while exploring is one part; set parts=1 with explore={config.explore}")
+    if config.explore * config.hold >= config.episode_steps:
+        raise ConfigError(f"explore * hold = {config.explore * config.hold} frames must be below episode_steps={config.episode_steps}")
     rows = config.starts * config.group * config.parts
     if rows % (config.batch_size * config.updates):
         raise ConfigError(f"batch_size * updates = {config.batch_size * config.updates} must divide starts * group * parts = {rows}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from .grpo_rollout import DrivenEpisode
 
 CREDITS = ("later", "episode")
-LEAST_SPREAD = 1e-4  # added to a standard deviation before dividing by it
+LEAST_SPREAD = 1e-4
 
 
 def later_rewards(episode: DrivenEpisode, steps: int, discount: float) -> np.ndarray:
@@ -39,9 +39,10 @@ def group_credits(group: Sequence[DrivenEpisode], steps: int, hold: int, discoun
     Returns:
         one [decisions] float64 for each episode.
     """
-    found = [
-        later_rewards(episode, steps, discount)[::hold] + format_weight * np.asarray(episode.read, dtype=np.float64) for episode in group
-    ]
+    found = []
+    for episode in group:
+        later = later_rewards(episode, steps, discount)[::hold][: episode.decisions]
+        found.append(later + format_weight * np.asarray(episode.read, dtype=np.float64))
     table = np.full((len(found), max(map(len, found))), np.nan)
     for row, values in zip(table, found, strict=True):
         row[: len(values)] = values
@@ -49,7 +50,9 @@ def group_credits(group: Sequence[DrivenEpisode], steps: int, hold: int, discoun
     return [values - usual[: len(values)] for values in found]
 
 
-def token_advantages(credits: Sequence[np.ndarray], decisions: Sequence[Sequence[int]], groups: int, scale: str) -> Tensor:
+def token_advantages(
+    credits: Sequence[np.ndarray], decisions: Sequence[Sequence[int]], groups: int, scale: str, least_spread: float = LEAST_SPREAD
+) -> Tensor:
     """The advantage of every token of every sample, 0 for tokens that nobody drew.
 
     Args:
@@ -58,6 +61,7 @@ def token_advantages(credits: Sequence[np.ndarray], decisions: Sequence[Sequence
         groups: number of them.
         scale: advantages are divided by the standard deviation over all learned decisions (batch), over those of their group (group), or
             not at all (none).
+        least_spread: added to a standard deviation, so that differences far below it count for little.
 
     Returns:
         [samples, longest] float32.
@@ -72,5 +76,5 @@ def token_advantages(credits: Sequence[np.ndarray], decisions: Sequence[Sequence
         row[: len(drew)] = np.asarray(drew) >= 0
     per = {"batch": 1, "group": groups}.get(scale, 0)
     for part, which in zip(np.array_split(table, per), np.array_split(learned, per), strict=True) if per else ():
-        part /= part[which].std() + LEAST_SPREAD
+        part /= (part[which].std() if which.any() else 0.0) + least_spread
     return torch.from_numpy(table).float()

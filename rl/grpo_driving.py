@@ -17,5 +17,11 @@ class Driving:
     hold: int = 1  # frames that a drawn action is kept for
     mode: Mode = "fast"
     temperature: float = 1.0
+    explore: int = 0  # decisions that are drawn before the policy drives on as it does when it is scored; 0: all are drawn
     scenario: Mapping[str, Any] = field(default_factory=dict)
     warmup: int = 0  # most frames that starts are driven on from the beginning of their scenario
+
+    @property
+    def drawn(self) -> int | None:
+        """Frames for which actions are drawn or held, None for all."""
+        return self.explore * self.hold or None

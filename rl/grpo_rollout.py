@@ -15,7 +15,7 @@ from ..envs.info import ending
 from ..policies.vla.model import VlaModel
 from ..world import observe
 from .grpo_driving import Driving
-from .grpo_starts import FIRST_MARK, driven_starts, fresh_starts
+from .grpo_starts import FIRST_MARK, LEAD, driven_starts, fresh_starts
 from .grpo_writer import Writer
 
 
@@ -30,7 +30,7 @@ class DrivenEpisode:
     logprobs: list[Tensor] = field(default_factory=list)  # [L] float32 a frame
     actions: list[Tensor] = field(default_factory=list)  # [2] a frame
     rewards: list[float] = field(default_factory=list)  # one a frame
-    read: list[bool] = field(default_factory=list)  # one a decision, whether its action could be read
+    read: list[bool] = field(default_factory=list)  # one a drawn decision, whether its action could be read
     ended: str = ""  # the rule that ended it, route_end or time_limit
     failed: bool = False  # a rule ended it
 
@@ -66,8 +66,8 @@ def drive_groups(
     """Drive `group` episodes from each start state, all side by side; those that are over leave the batch.
 
     Every start is made once and copied, and a world's own draws come from the episode's seed: episodes of a group differ by
-    what the policy draws and by nothing else. With `driving.warmup` the policy first drives each start on, for as many frames as are drawn
-    for all of them between none and that.
+    what the policy draws and by nothing else; with `driving.explore` it draws its first decisions only. With `driving.warmup` the policy
+    first drives each start on, for as many frames as are drawn for all of them between none and that.
 
     Args:
         loop: of a world that serves batches; its time limit should be none, or `driving.steps` if nothing is driven before.
@@ -86,10 +86,13 @@ def drive_groups(
     if frames < FIRST_MARK:
         starts = fresh_starts(loop, model, driving, seeds)
     else:
-        starts = driven_starts(loop, model, driving, seeds, [_generator(*draw, seed, group) for seed in seeds], frames, progress)
+        rng = np.random.default_rng([*draw, 89])
+        lead = int(rng.integers(driving.drawn, LEAD + 1)) if driving.drawn and driving.drawn <= LEAD else LEAD
+        generators = [_generator(*draw, seed, group) for seed in seeds]
+        starts = driven_starts(loop, model, driving, seeds, generators, frames, progress, lead)
     each = torch.arange(len(seeds)).repeat_interleave(group)
     generators = [_generator(*draw, seed, place) for seed, place in copies]
-    writer = Writer(model, generators, driving.mode, driving.temperature, driving.hold, starts.writing[each])
+    writer = Writer(model, generators, driving.mode, driving.temperature, driving.hold, driving.drawn, starts.writing[each])
     running = starts.running[each]
     episodes = [DrivenEpisode(int(seed), starts.before[row]) for (seed, _), row in zip(copies, each.tolist(), strict=True)]
     live = list(range(len(episodes)))
@@ -103,7 +106,7 @@ def drive_groups(
             episode.logprobs.append(moment.logprobs[row][real])
             episode.actions.append(moment.action[row])
             episode.rewards.append(float(outcome.reward[row]))
-            if step % driving.hold == 0:
+            if step % driving.hold == 0 and (driving.drawn is None or step < driving.drawn):
                 episode.read.append(not bool(moment.failed[row]))
             if bool(outcome.done[row]):
                 episode.ended = ending(outcome, row) or "terminated"
@@ -157,7 +160,12 @@ def sample_of(model: VlaModel, episode: DrivenEpisode, begin: int, end: int, hol
     )
 
 
-def draw_parts(rng: np.random.Generator, decisions: int, count: int, length: int) -> list[tuple[int, int]]:
-    """`count` runs (begin, end) of at most `length` of an episode's decisions, such that each decision is as likely to be in one."""
+def draw_parts(rng: np.random.Generator, decisions: int, count: int, length: int, whole: bool = False) -> list[tuple[int, int]]:
+    """`count` runs (begin, end) of at most `length` of an episode's decisions, such that each decision is as likely to be in one.
+
+    With `whole`, all decisions are in each.
+    """
+    if whole:
+        return [(0, decisions)] * count
     starts = rng.integers(1 - length, decisions, size=count)
     return [(max(0, int(start)), min(decisions, int(start) + length)) for start in starts]

@@ -17,7 +17,7 @@ from .grpo_writer import Writer, WriterState
 
 FIRST_MARK = 30  # frames: a window of the rules is full by then, so starts of different times go into one batch
 MARKS = 10  # frames between two moments that can become a start
-LEAD = 50  # frames at least between a start and the moment in which the drive that led to it was over
+LEAD = 50  # frames at least between a start and the moment in which the drive that led to it was over, at most with `explore`
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ def driven_starts(
     generators: list[torch.Generator],
     frames: int,
     progress: Any = None,
+    lead: int = LEAD,
 ) -> Starts:
     """What the policy itself comes to after `frames`, or shortly before its drive was over if that is earlier.
 
-    So the states that it fails from come up as often as it fails.
+    So the states that it fails from come up as often as it fails. With `driving.explore` it drives as it does when it is scored, else by
+    its draws.
 
     Args:
         loop: without a time limit.
@@ -56,11 +58,16 @@ def driven_starts(
         generators: of its draws, one for each start.
         frames: at least FIRST_MARK.
         progress: called with the number of frames driven after each step.
+        lead: frames at least between a start and the moment in which the drive that led to it was over.
     """
-    writer, begun = Writer(model, generators, driving.mode, driving.temperature, driving.hold), fresh_starts(loop, model, driving, seeds)
+    drawn = 0 if driving.explore else None
+    writer, begun = (
+        Writer(model, generators, driving.mode, driving.temperature, driving.hold, drawn),
+        fresh_starts(loop, model, driving, seeds),
+    )
     running, tokens = begun.running, []
     frames, every = _up(frames, driving.hold), _up(MARKS, driving.hold)
-    over = torch.full((len(seeds),), frames + LEAD)
+    over = torch.full((len(seeds),), frames + lead)
     marks = {}
     for frame in range(frames):
         if frame >= FIRST_MARK and frame % every == 0:
@@ -72,7 +79,7 @@ def driven_starts(
         if progress is not None:
             progress(len(seeds))
     marks[frames] = (running, writer.now)
-    times = [max((mark for mark in marks if mark <= int(end) - LEAD), default=0) for end in over]
+    times = [max((mark for mark in marks if mark <= int(end) - lead), default=0) for end in over]
     again = [row for row, time in enumerate(times) if time == 0]
     taken = [marks[time or frames] for time in times]
     joined = Episodes.cat([episodes[row] for row, (episodes, _) in enumerate(taken)])

@@ -1,4 +1,4 @@
-"""How a VLA writes while it is trained: every number drawn from the whole vocabulary, and actions that may be held for some frames."""
+"""How a VLA writes while it is trained: numbers drawn from the whole vocabulary, and actions that may be held for some frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batched import Batched
 from ..policies.vla.context import PENDING, Context, Reading
-from ..policies.vla.decoding import choose
+from ..policies.vla.decoding import NUMBERS, choose
 from ..policies.vla.model import Mode, VlaModel, Written
 from ..policies.vla.tokens import parse_action
 from ..world import Observation
@@ -43,7 +43,7 @@ class WriterState(Batched):
 
 @dataclass
 class Writer:
-    """Drives B episodes by sampling; one draw of the action every `hold` frames.
+    """Drives B episodes by sampling, for all of their frames or the first; one draw of the action every `hold` frames.
 
     In fast mode `<fast> <act>` and `</act>` are forced as when driving, but the two numbers are drawn from the whole vocabulary:
     TRL's loss knows no smaller one, and a draw among a number's own bins would have another probability than the loss gives
@@ -56,6 +56,7 @@ class Writer:
         mode: "fast" or "slow"; slow ones think in every frame, so `hold` must be 1.
         temperature: above 0.
         hold: frames that an action is kept for.
+        drawn: frames after which nothing is drawn or held any more and the policy drives as when it is scored; None for never.
         state: to go on from, of as many episodes; None to begin.
     """
 
@@ -64,6 +65,7 @@ class Writer:
     mode: Mode = "fast"
     temperature: float = 1.0
     hold: int = 1
+    drawn: int | None = None
     state: WriterState | None = None
     frame: int = field(init=False, default=0)
 
@@ -75,10 +77,11 @@ class Writer:
         """The next frame of all episodes."""
         model, vocabulary = self.model, self.model.vocabulary
         prompt = vocabulary.prompt(observation, model.frames.encode(observation.camera))
-        drawing = self.frame % self.hold == 0
+        drawing = self.drawn is None or self.frame < self.drawn
+        writing = not drawing or self.frame % self.hold == 0
         self.frame += 1
-        if drawing:
-            written = self._draw(prompt)
+        if writing:
+            written = self._write(prompt, self.temperature if drawing else 0.0)
             parsed = parse_action(vocabulary, written.ids, prompt)
             self.now, failed = WriterState(written.context, self.now.unread[:, :0], parsed.action), parsed.failed
             ids, chosen, logprobs = written.ids, written.chosen, written.logprobs
@@ -86,6 +89,8 @@ class Writer:
                 real = chosen.clone()
                 real[:, 0] = True
                 ids = torch.where(real, ids, -1)
+            if not drawing:
+                chosen, logprobs = torch.zeros_like(chosen), torch.zeros_like(logprobs)
         else:
             ids = vocabulary.completion(self.now.action)
             chosen, logprobs = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(ids.shape)
@@ -102,16 +107,17 @@ class Writer:
         self.generators = [self.generators[row] for row in rows]
         self.now = self.now[index]
 
-    def _draw(self, prompt: Tensor) -> Written:
+    def _write(self, prompt: Tensor, temperature: float) -> Written:
         if self.mode == "slow":
-            return self.model.generate(prompt, "slow", self.temperature, self.generators, self.now.context)
+            return self.model.generate(prompt, "slow", temperature, self.generators, self.now.context)
         model, reading = self.model, Reading(self.now.context)
         tag = lambda name: prompt.new_full((len(prompt), 1), model.vocabulary.ids[name])
         opened = torch.cat((tag("<fast>"), tag("<act>")), 1)
         numbers, logprobs = [], []
         read = torch.cat((self.now.context.pending, self.now.unread, prompt, opened), 1)
-        for _ in range(2):
-            token, logprob = choose(model._read(reading, read), model.vocabulary, self.temperature, self.generators)
+        for name in NUMBERS:
+            only = None if temperature > 0 else name
+            token, logprob = choose(model._read(reading, read), model.vocabulary, temperature, self.generators, only)
             numbers.append(token)
             logprobs.append(logprob)
             read = token.unsqueeze(1)

@@ -18,6 +18,7 @@ from xpeng_world.rl.grpo import Grpo, GrpoConfig, train_grpo
 from xpeng_world.rl.grpo_driving import Driving
 from xpeng_world.rl.grpo_rollout import DrivenEpisode, draw_parts, drive_groups, sample_of
 from xpeng_world.rl.grpo_trainer import trainer_class
+from xpeng_world.rl.grpo_writer import Writer, WriterState
 from xpeng_world.world import observe
 from xpeng_world.world_model.video.tokenizer import FrameTokenizer
 
@@ -165,6 +166,54 @@ def test_groups_begin_where_the_policy_came_to(fake, start, hold) -> None:
     assert len(starts.before[1]) == 0
 
 
+@pytest.mark.parametrize(("mode", "hold"), [("fast", 1), ("fast", 3), ("slow", 1)])
+def test_after_exploring_it_drives_as_when_it_is_scored(fake, start, mode, hold) -> None:
+    model, steps = VlaModel.load(start), 10
+    driving = Driving(steps, hold, mode, explore=2)
+    episodes = drive_groups(DrivingLoop(fake.FakeWorld(), Forward(), steps), model, driving, [3, 4], 2, [0])
+    for episode in episodes:
+        assert episode.decisions == 2
+        drawn = [frame for frame, chosen in enumerate(episode.chosen) if bool(chosen.any())]
+        assert drawn == [0, hold]
+        assert len(episode.tokens) == steps
+    sample = sample_of(model, episodes[1], 0, 2, hold)
+    assert set(sample.decisions) == {0, 1, -1}
+    now, then = logprobs_of(model, sample, 1.0)
+    assert len(now) == sum(sample.mask) > 0
+    assert torch.allclose(now, then, atol=1e-4)
+
+    # without any draw it is the policy itself
+    open_loop = DrivingLoop(fake.FakeWorld(), Forward(), steps)
+    running = open_loop.reset([3, 4], {})
+    writer, policy = Writer(model, [], mode, drawn=0, state=WriterState.begin(model, 2)), VlaPolicy(model, mode)
+    memory = policy.initial_memory([3, 4])
+    for _ in range(6):
+        observation = observe(running.state)
+        action, memory = policy.act(observation, memory)
+        moment = writer.write(observation)
+        assert torch.equal(moment.action, action)
+        assert not bool(moment.chosen.any())
+        running, _ = open_loop.step(running, action)
+
+
+def test_groups_of_explorers_begin_where_the_policy_itself_comes_to(fake, start) -> None:
+    model, open_loop = VlaModel.load(start), DrivingLoop(fake.FakeWorld(), Forward())
+    draw = next(n for n in range(50) if np.random.default_rng([n, 83]).integers(61) > 40)
+    explorers = [Driving(STEPS, 1, "fast", temperature, 2, warmup=60) for temperature in (0.5, 2.0)]
+    groups = [drive_groups(open_loop, model, driving, [3], 2, [draw]) for driving in explorers]
+    assert torch.equal(groups[0][0].before, groups[1][0].before)  # no draw led there
+    assert not torch.equal(groups[0][0].tokens[0], groups[1][0].tokens[0])
+
+
+def test_a_run_learns_from_exploring_alone(fake, start, tmp_path) -> None:
+    run = Grpo(config(start, tmp_path, explore=2, rounds=1), VlaModel.load(start), DrivingLoop(fake.FakeWorld(), Forward()))
+    run.run()
+    assert {episode.decisions for episode in run.driven} == {2}
+    assert run.advantages is not None
+    learned = (run.advantages != 0).sum(1)
+    assert int(learned.max()) <= 4  # two numbers a decision
+
+
 def test_only_drawn_numbers_are_learned(fake, start) -> None:
     model = VlaModel.load(start)
     ids = model.vocabulary.ids
@@ -216,7 +265,7 @@ def test_decisions_whose_consequences_were_not_seen_are_not_learned(fake, start,
     cut = DrivenEpisode(1, rewards=[1.0] * 12, read=[True] * 6, ended="time_limit")
     assert run._judged(cut) == 3  # of six; the last three have less than five frames after them
     assert run._judged(replace(cut, ended="at_fault_collision")) == 6
-    assert run._judged(replace(cut, read=[True] * 2)) == 1
+    assert run._judged(replace(cut, rewards=[1.0] * 4, read=[True] * 2)) == 1
     whole = Grpo(config(start, tmp_path, credit="episode", **settings), VlaModel.load(start), DrivingLoop(fake.FakeWorld(), Forward()))
     assert whole._judged(cut) == 6
 
@@ -334,6 +383,8 @@ def test_time_ends_a_run_after_a_whole_round(fake, start, tmp_path) -> None:
         ({"group": 1}, "at least 2"),
         ({"batch_size": 3}, "must divide starts \\* group \\* parts = 8"),
         ({"mode": "slow", "hold": 2}, "set hold=1"),
+        ({"explore": 2, "parts": 2}, "set parts=1"),
+        ({"explore": 6, "hold": 2}, "must be below episode_steps"),
         ({"mode": "fasst"}, "did you mean 'fast'"),
         ({"scale": "grup"}, "did you mean 'group'"),
         ({"credit": "late"}, "did you mean 'later'"),
