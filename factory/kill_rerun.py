@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 from ..evaluation.bootstrap import Estimate
 from ..evaluation.evidence import evidence, write_evidence
 from .child import StageError, command_line, last_line
 from .pipeline import MANIFEST
+
+TRIES = "tries.json"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ def measure_kills(preset: str, out: str, tries: int, kills: int, seed: int, thre
     """Run a factory undisturbed, then others that are killed and run again, and compare their manifests; writes metrics.json.
 
     Every kill is SIGKILL for the whole process group, at a moment drawn evenly from the time the undisturbed run took, counted from
-    the last start. The undisturbed run is kept in the folder and used again; killed ones start from nothing.
+    the last start. The undisturbed run and the tries that are over are kept in the folder and used again; one that was cut off starts from
+    nothing.
 
     Args:
         preset: of the factory.
@@ -49,6 +55,14 @@ def measure_kills(preset: str, out: str, tries: int, kills: int, seed: int, thre
     """
     if tries < 1 or kills < 1:
         raise ConfigError(f"tries={tries} and kills={kills} must be at least 1")
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that factories end with this command
+    try:
+        return _measure(preset, out, tries, kills, seed, threads)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _measure(preset: str, out: str, tries: int, kills: int, seed: int, threads: int) -> Path:
     began, folder = time.monotonic(), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     start = lambda name: command_line(["factory", f"preset={preset}", f"out={name}", f"threads={threads}"])
@@ -56,13 +70,23 @@ def measure_kills(preset: str, out: str, tries: int, kills: int, seed: int, thre
     complete(start("whole"), folder, "whole")
     whole_s = sum(json.loads(path.read_text())["seconds"] for path in sorted((folder / "whole").glob("*/stage.json")))
     draw = random.Random(seed)
-    found = []
+    recipe = {
+        "preset": preset,
+        "kills": kills,
+        "seed": seed,
+        "threads": threads,
+        "whole": hashlib.sha256((folder / "whole" / MANIFEST).read_bytes()).hexdigest(),
+    }
+    found = _kept(folder / TRIES, recipe)[:tries]
     for number in range(tries):
-        name = f"try{number}"
-        shutil.rmtree(folder / name, ignore_errors=True)
-        found.append(killed(start(name), folder, name, [draw.uniform(0, whole_s) for _ in range(kills)], folder / "whole" / MANIFEST))
-        shown = ", ".join(f"{at:.0f} s in {stage}" for at, stage in found[-1].kills) or "never: it was done before"
-        print(f"try {number}: killed {shown}: {'the same' if found[-1].same else 'NOT the same: ' + found[-1].difference}", flush=True)
+        name, moments = f"try{number}", [draw.uniform(0, whole_s) for _ in range(kills)]
+        if number >= len(found):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            found.append(killed(start(name), folder, name, moments, folder / "whole" / MANIFEST))
+            _keep(folder / TRIES, recipe, found)
+        one = found[number]
+        shown = ", ".join(f"{at:.0f} s in {stage}" for at, stage in one.kills) or "never: it was done before"
+        print(f"try {number}: killed {shown}: {'the same' if one.same else 'NOT the same: ' + one.difference}", flush=True)
     metrics = {
         "kill_rerun_ok": Estimate(sum(one.same and bool(one.kills) for one in found)),
         "kill_rerun_tried": Estimate(sum(bool(one.kills) for one in found)),
@@ -73,6 +97,23 @@ def measure_kills(preset: str, out: str, tries: int, kills: int, seed: int, thre
     path = write_evidence(folder / "metrics.json", record)
     print(f"{metrics['kill_rerun_ok'].value:.0f} of {metrics['kill_rerun_tried'].value:.0f} the same; figures in {path}")
     return path
+
+
+def _kept(path: Path, recipe: dict[str, Any]) -> list[Try]:
+    """Tries that an earlier call with the same recipe finished."""
+    try:
+        page = json.loads(path.read_text())
+        if page["recipe"] != recipe:
+            return []
+        return [Try(tuple((float(at), str(stage)) for at, stage in one["kills"]), one["same"], one["difference"]) for one in page["tries"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _keep(path: Path, recipe: dict[str, Any], found: Sequence[Try]) -> None:
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps({"recipe": recipe, "tries": [asdict(one) for one in found]}, indent=1) + "\n")
+    os.replace(aside, path)
 
 
 def killed(arguments: Sequence[str], folder: Path, name: str, after: Sequence[float], expected: Path) -> Try:
@@ -92,19 +133,15 @@ def killed(arguments: Sequence[str], folder: Path, name: str, after: Sequence[fl
 
 def kill_after(arguments: Sequence[str], folder: Path, name: str, seconds: float) -> str | None:
     """Start a process group and kill it; returns the stage that was under way ("none" between two), or None if it ended before."""
-    with open(folder / f"{name}.log", "ab") as log:
-        process = subprocess.Popen(arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                _until(lambda: not _alive(process.pid))
-                running = sorted(path.name.removesuffix(".partial") for path in (folder / name).glob("*.partial"))
-                return running[0] if running else "none"  # noqa: B012
+    process = _start(arguments, folder, name)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        running = sorted(path.name.removesuffix(".partial") for path in (folder / name).glob("*.partial"))
+        return running[0] if running else "none"
+    finally:
+        _end(process)
     if process.returncode:
         raise StageError(f"factory '{name}' failed before it was killed: {last_line(folder / f'{name}.log')}")
     return None
@@ -116,10 +153,27 @@ def complete(arguments: Sequence[str], folder: Path, name: str) -> None:
     Raises:
         StageError: it failed.
     """
-    with open(folder / f"{name}.log", "ab") as log:
-        done = subprocess.run(arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
-    if done.returncode:
+    process = _start(arguments, folder, name)
+    try:
+        process.wait()
+    finally:  # also when this command is interrupted or told to end: nothing of it goes on
+        _end(process)
+    if process.returncode:
         raise StageError(f"factory '{name}' failed: {last_line(folder / f'{name}.log')}; its log is '{folder / name}.log'")
+
+
+def _start(arguments: Sequence[str], folder: Path, name: str) -> subprocess.Popen[bytes]:
+    """Start a factory in a process group of its own."""
+    with open(folder / f"{name}.log", "ab") as log:
+        return subprocess.Popen(arguments, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process group that is still running."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _until(lambda: not _alive(process.pid))
 
 
 def _alive(group: int) -> bool:

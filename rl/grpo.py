@@ -103,15 +103,8 @@ class Grpo:
         wanted = {"split": config.split, "family": config.family, "density": config.density}
         scenario = {key: value for key, value in wanted.items() if value != ANY}
         draw_scenario(0, scenario)
-        self.driving = Driving(
-            config.episode_steps,
-            config.hold,
-            config.mode,
-            config.temperature,
-            config.explore,
-            scenario,
-            config.warmup,  # type: ignore[arg-type]
-        )
+        how: dict[str, Any] = {name: getattr(config, name) for name in ("hold", "mode", "temperature", "explore", "warmup")}
+        self.driving = Driving(config.episode_steps, scenario=scenario, **how)
         options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
         self.loop = loop or build_loop(config.world, config.reward, None, None, False, options)
         self.cycle = config.iterations * config.updates  # optimiser steps of a round

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 import textwrap
 import time
@@ -14,6 +15,7 @@ from xpeng_world.errors import ConfigError, DataError
 from xpeng_world.evaluation.suites import load_suite
 from xpeng_world.evaluation.video import write_video
 from xpeng_world.factory import code_version as versions
+from xpeng_world.factory import kill_rerun
 from xpeng_world.factory.kill_rerun import kill_after, killed, measure_kills
 from xpeng_world.factory.markers import digest_outputs
 from xpeng_world.factory.presets import check_orders, load_preset, orders, preset_names
@@ -184,6 +186,53 @@ def test_a_killed_factory_is_compared_with_the_undisturbed_one(start, tmp_path) 
     bad = killed(start("b", 60, "forgetful"), tmp_path, "b", [0.7], tmp_path / "expected.json")
     assert not bad.same
     assert bad.difference == "'weights' of 'ppo'"
+
+
+def test_finished_tries_are_kept(start, tmp_path, monkeypatch, capsys) -> None:
+    begun = []
+
+    def command(arguments: list[str]) -> list[str]:
+        name = next(text.removeprefix("out=") for text in arguments if text.startswith("out="))
+        begun.append(name)
+        return start(name, 0 if name == "whole" else 60)
+
+    monkeypatch.setattr(kill_rerun, "command_line", command)
+    (tmp_path / "whole/ppo").mkdir(parents=True)
+    (tmp_path / "whole/ppo/stage.json").write_text('{"seconds": 1.0}')
+    measure_kills("smoke", str(tmp_path), 1, 1, 0, 1)
+    assert "1 of 1 the same" in capsys.readouterr().out
+    (tmp_path / "try0/witness").touch()
+    measure_kills("smoke", str(tmp_path), 2, 1, 0, 1)
+    assert begun == ["whole", "try0", "whole", "try1"]
+    assert (tmp_path / "try0/witness").exists()
+    shown = capsys.readouterr().out
+    assert shown.count("in ppo: the same") == 2
+    assert "2 of 2 the same" in shown
+    measure_kills("smoke", str(tmp_path), 1, 1, 1, 1)  # another seed, other moments
+    assert begun[-1] == "try0"
+    assert not (tmp_path / "try0/witness").exists()
+
+
+def test_no_factory_outlives_the_command(start, tmp_path) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+        from xpeng_world.factory import kill_rerun
+        kill_rerun.command_line = lambda arguments: [sys.executable, "factory.py", "whole", "60", "good"]
+        kill_rerun.measure_kills("smoke", ".", 1, 1, 0, 1)
+    """
+    (tmp_path / "measure.py").write_text(textwrap.dedent(script))
+    process = subprocess.Popen([sys.executable, "measure.py"], cwd=tmp_path)
+    beat = tmp_path / "whole/beat"
+    for _ in range(600):
+        if beat.exists():
+            break
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(20) == 143
+    size = beat.stat().st_size
+    time.sleep(0.1)
+    assert beat.stat().st_size == size
 
 
 def test_no_try_is_refused(tmp_path) -> None:
