@@ -21,6 +21,7 @@ lock: $(STAMP)  ## pin what is installed now
 	$(BIN)/python .ci/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock && touch $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
+	@echo "installing into $(VENV); this takes some minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .

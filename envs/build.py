@@ -49,8 +49,10 @@ def build_loop(
         from ..rewards import load_design
 
         design: StepDesign = load_design(reward)
-    else:
+    elif callable(getattr(reward, "step", None)):
         design = reward
+    else:
+        raise ConfigError(f"reward={reward!r} is no reward design; give a name, the path of a .yaml or what load_design returns")
     options = dict(world_options or {})
     if profile is not None:
         if not isinstance(world, str | Path):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
-from ..rewards import Design, design_names, load_design
+from ..rewards import Design, load_design
 from ..rewards.pairs import Pair, made_up_pairs
-from .rule_replay import judge, list_drives
+from .rule_replay import judge, list_drives, names_of
 
 COLUMNS = ("better", "worse", "why")
 
@@ -43,9 +43,11 @@ def agree(pairs: str | None, designs: Sequence[str], data: str | None) -> list[A
         ConfigError: a design that does not exist, or a file of pairs without `data`.
         DataError: a file that is no list of pairs, or names a drive that is not in the shards.
     """
+    if pairs is not None and not Path(pairs).is_file():
+        raise DataError(f"no file '{pairs}'; give a CSV file with the columns {', '.join(COLUMNS)}")
     if pairs is not None and data is None:
         raise ConfigError(f"'{pairs}' names drives; say with data= in which folder of shards they are")
-    names = tuple(designs) or tuple(design_names())
+    names = names_of(designs)
     loaded = [load_design(name) for name in names]
     compared = list(made_up_pairs() if pairs is None else _read_pairs(Path(pairs), str(data)))
     found = [rank(name, design, compared) for name, design in zip(names, loaded, strict=True)]
@@ -73,6 +75,8 @@ def _read_pairs(path: Path, data: str) -> Iterator[Pair]:
         raise DataError(f"'{path}' is no list of pairs: it needs the columns {', '.join(COLUMNS)} and a line for each pair")
     known = {drive.name: drive for drive in list_drives(data)}
     for number, row in enumerate(rows, 2):
+        if row[COLUMNS[0]] == row[COLUMNS[1]]:
+            raise DataError(f"{path}:{number}: '{row[COLUMNS[0]]}' is compared with itself")
         tracks = []
         for column in COLUMNS[:2]:
             if row[column] not in known:
@@ -81,4 +85,4 @@ def _read_pairs(path: Path, data: str) -> Iterator[Pair]:
             if track is None:
                 raise DataError(f"{path}:{number}: drive '{row[column]}' has no scene")
             tracks.append(track)
-        yield Pair(row["why"] or f"line {number}", *tracks)
+        yield Pair(row.get("why") or f"line {number}", *tracks)

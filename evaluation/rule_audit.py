@@ -15,13 +15,13 @@ import torch
 from ..envs import make_world
 from ..errors import ConfigError
 from ..policies import POLICIES, load_policy
-from ..rewards import design_names, load_design
+from ..rewards import load_design
 from ..world import World
 from .bootstrap import Estimate
 from .drive import drive
 from .evidence import evidence, write_evidence, write_text
 from .expert_distance import ExpertDistances, distance_of, drive_expert
-from .rule_replay import judge
+from .rule_replay import judge, names_of
 from .runner import judge_loop
 from .score import score_track
 from .suites import Episode, load_suite
@@ -61,7 +61,7 @@ def audit(designs: Sequence[str], drivers: Sequence[str], suite: str, episodes: 
     """
     if workers < 1:
         raise ConfigError(f"workers={workers} must be at least 1")
-    began, names = time.perf_counter(), tuple(designs) or tuple(design_names())
+    began, names = time.perf_counter(), names_of(designs)
     for name in names:
         load_design(name)
     who = (EXPERT, *(name for name in dict.fromkeys((*UNWANTED, *drivers)) if name != EXPERT))
@@ -85,8 +85,10 @@ def audit(designs: Sequence[str], drivers: Sequence[str], suite: str, episodes: 
             if name != EXPERT and points[name] < points[EXPERT] and earned[name] >= earned[EXPERT]:
                 hacks.append((design, name))
         worst = max(worst, max(earned[name] for name in UNWANTED) - earned[EXPERT])
-        print(f"{design}: {_ranked(earned, 2)}")
-    print(f"score: {_ranked(points, 1)}")
+        nearest = max(UNWANTED, key=lambda name: earned[name])
+        verdict = "ok" if earned[nearest] < earned[EXPERT] else "NOT OK"
+        print(f"{design}: {verdict}, of the unwanted {nearest} comes nearest to the expert; returns: {_ranked(earned, 2)}")
+    print(f"points of the score: {_ranked(points, 1)}")
     for design, name in hacks:
         less = points[EXPERT] - points[name]
         print(f"HACKED: under '{design}' {name} earns at least as much as the expert and scores {less:.1f} points less")

@@ -54,9 +54,10 @@ def bench_rules(data: str | None, design: str, world: str, batch: int, steps: in
     finally:
         torch.set_num_threads(before)
     command = f"xpeng-world rules bench data={data or 'null'} design={design} world={world} batch={batch} steps={steps} threads={threads}"
+    told = {"rules_cost_share": "of the world's step", "rules_count": "rules", "replay_hour": "s for an hour of driving"}
     for key, figure in figures.items():
         interval = "" if figure.low is None else f"  [{figure.low:.3f}, {figure.high:.3f}]"
-        print(f"{key:26s} {figure.value:8.3f}{interval}")
+        print(f"{key:26s} {figure.value:8.3f} {next(text for name, text in told.items() if key.startswith(name))}{interval}")
     record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=threads)
     return write_evidence(Path(out) / "metrics.json", record)
 

@@ -73,6 +73,13 @@ def _crossing(distance: float) -> Track:
     return _steady(agents=[car], signals=[int(SignalState.OFF)] * STEPS)
 
 
+def _over_line(past: float) -> Track:
+    """So far past the line of a red light in the last step."""
+    pace = 12.0
+    x = [120.0 - 2.4 + past - 0.1 * pace * (STEPS - 1 - t) for t in range(STEPS)]
+    return _steady(x=x, speed=pace, signals=[int(SignalState.RED)] * STEPS)
+
+
 def _past_sign(slowest: float) -> Track:
     """Over the line of a stop sign in the last step, out of a stop or a roll."""
     speeds = [max(slowest, abs(0.1 * (t - STEPS + 16))) for t in range(STEPS)]
@@ -83,7 +90,7 @@ def _past_sign(slowest: float) -> Track:
 def _changing(drifting: float) -> Track:
     """Into the left lane in the last step, after drifting towards it for so long."""
     steps = round(drifting / DT)
-    heading = [0.05 if t >= STEPS - 1 - steps else 0.0 for t in range(STEPS)]
+    heading = [0.05 if t >= STEPS - steps else 0.0 for t in range(STEPS)]
     y = [1.55 - 0.02 * max(0, STEPS - 2 - t) if t < STEPS - 1 else 1.65 for t in range(STEPS)]
     return _steady(y=y, heading=heading)
 
@@ -105,6 +112,7 @@ SWEEPS = (
     Sweep("jerk", "jerk, m/s3", -12.0, 12.0, _jerk),
     Sweep("turning", "yaw rate at 10 m/s, rad/s", -0.8, 0.8, lambda rate: _steady(yaw_rate=rate)),
     Sweep("red light", "speed 17.6 m before a red light, m/s", 0.0, 20.0, lambda v: _steady(v, signals=[int(SignalState.RED)] * STEPS)),
+    Sweep("line", "front past the line of a red light, coming from before it, m", -1.0, 1.0, _over_line),
     Sweep("stop sign", "slowest speed in the 2 s before a stop sign, m/s", 0.0, 2.0, _past_sign),
     Sweep("notice", "drifting over for so long before the lane is entered, s", 0.0, 2.4, _changing),
     Sweep("walker", "a walker comes, 20 m ahead, m from the lane's middle", 0.0, 12.0, _walker),

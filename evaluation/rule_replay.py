@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from ..data.shards import ClipAddress, list_clips, load_clip
 from ..errors import ConfigError, DataError
-from ..rewards import Design, load_design
+from ..rewards import Design, design_names, load_design
+from ..rewards.checks import check_own_rules
 from ..rewards.rule import RULES, Rule, evaluate_rules, find_rule
 from ..scene import DT, Track
 from .evidence import write_text
@@ -43,36 +45,52 @@ class Firing:
     rule: Rule
     threshold: float
     above: bool  # it fires above the threshold, else below it
+    parameters: dict[str, Any] = field(default_factory=dict)
     frames: int = 0
     fired: int = 0
     total: float = 0.0  # sum of values
-    worst: float = field(default=float("nan"))
+    lowest: float = math.inf
+    highest: float = -math.inf
     drives: dict[str, int] = field(default_factory=dict)  # frames in which it fired, by the drive's name
 
     def fires(self, values: Tensor) -> Tensor:
         """Where values are past the threshold."""
         return values > self.threshold if self.above else values < self.threshold
 
+    @property
+    def worst(self) -> float:
+        """The value farthest on the side that it fires on."""
+        return self.highest if self.above else self.lowest
+
     def add(self, name: str, values: Tensor) -> Tensor:
-        """Count the values [T] of a drive; returns where it fired."""
+        """Count the values [T] of a drive; returns where it fired. Nothing comes before the first frame, so it does not count."""
         fired = self.fires(values)
-        self.frames += len(values)
+        fired[0] = False
+        counted = values[1:] if len(values) > 1 else values
+        self.frames += len(counted)
         self.fired += int(fired.sum())
-        self.total += float(values.sum())
-        worst = float(values.max() if self.above else values.min())
-        self.worst = worst if self.frames == len(values) else (max if self.above else min)(self.worst, worst)
+        self.total += float(counted.sum())
+        self.lowest, self.highest = min(self.lowest, float(counted.min())), max(self.highest, float(counted.max()))
         if bool(fired.any()):
             self.drives[name] = int(fired.sum())
         return fired
 
 
 def replay(
-    data: str, rule: str | None, out: str, split: str | None, limit: int | None, below: float | None, above: float | None, plots: int
+    data: str,
+    rule: str | None,
+    out: str,
+    split: str | None,
+    limit: int | None,
+    below: float | None,
+    above: float | None,
+    plots: int,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Path:
     """Judge recorded drives by one rule or by all, and say where they fired: a table, `fired.csv` and timelines as PNG.
 
     A gate, or a term that is a share, fires below 0.5, a cost that is a share or an event above 0, and what is an amount (m, kW) never
-    unless `below` or `above` says so.
+    unless `below` or `above` says so. A rule that did not come with the package is first tried on one drive (`check_rule`).
 
     Args:
         data: folder of shards, or one shard.
@@ -83,19 +101,26 @@ def replay(
         below: fires below this value instead; for one rule.
         above: fires above this value instead; for one rule.
         plots: timelines of so many drives, those with the most frames that fired.
+        parameters: of the rule, in place of its defaults.
 
     Raises:
-        ConfigError: an unknown rule, or a threshold without one rule or two thresholds.
+        ConfigError: an unknown rule or parameter, parameters without a rule, or a threshold without one rule or two thresholds.
         DataError: no drive with a scene.
     """
     if (below is not None or above is not None) and rule is None:
         raise ConfigError("below= and above= are thresholds of one rule; name it with rule=")
     if below is not None and above is not None:
         raise ConfigError(f"below={below} and above={above}: a rule has one threshold; give one of them")
+    if parameters and rule is None:
+        raise ConfigError("parameters= are those of one rule; name it with rule=")
     firings = [_firing(found, below, above) for found in ([find_rule(rule)] if rule else built_in_rules())]
+    if parameters:
+        firings[0].parameters = firings[0].rule.check_parameters(parameters)
     lines, kept = [], {}
-    calls: list[tuple[Rule, dict[str, Any]]] = [(firing.rule, {}) for firing in firings]
+    calls: list[tuple[Rule, dict[str, Any]]] = [(firing.rule, firing.parameters) for firing in firings]
     for drive, track in read_drives(data, split, limit):
+        if not kept:
+            check_own_rules(calls, track)
         values = evaluate_rules(track, calls)[:, 0]
         fired = torch.stack([firing.add(drive.name, row) for firing, row in zip(firings, values, strict=True)])
         for firing, row, where in zip(firings, values, fired, strict=True):
@@ -106,7 +131,12 @@ def replay(
     columns = ["drive", "rule", "first_frame", "last_frame", "first_second", "frames", "worst"]
     path = folder / "fired.csv"
     write_text(path, _csv(columns, lines))
+    for old in folder.glob("timeline_*.png"):
+        old.unlink()
     show(firings)
+    if rule is not None and math.isnan(firings[0].threshold):
+        one = firings[0]
+        print(f"values of {one.rule.name}: {one.lowest:.4g} to {one.highest:.4g} {one.rule.unit}; say with above= or below= when it fires")
     most = sorted(kept.values(), key=lambda item: (-item[0], item[1].name))[: max(0, plots)]
     for number, (_, drive) in enumerate(most):
         values = evaluate_rules(_scene(drive), calls)[:, 0]
@@ -142,9 +172,12 @@ def compare(a: str, b: str, data: str, out: str, split: str | None, limit: int |
     names = (designs[0].name, designs[1].name) if designs[0].name != designs[1].name else (a, b)
     found, sums, ends = [], [], []
     for drive, track in read_drives(data, split, limit):
+        if not sums:
+            check_own_rules([(entry.rule, entry.parameters) for design in designs for entry in design.entries()], track)
         judged = [judge(design, track) for design in designs]
         sums.append((drive.name, float(judged[0][0].sum()), float(judged[1][0].sum())))
         gap = (judged[1][1] - judged[0][1]).nan_to_num(0.0)  # where both still drive
+        gap[0] = 0.0  # nothing comes before it
         if judged[0][2] != judged[1][2]:
             ends.append((drive.name, judged[0][2], judged[1][2]))
         for begin, end in runs(gap.abs() > 0.25 * float(gap.abs().max().clamp_min(1e-6))):
@@ -166,9 +199,12 @@ def compare(a: str, b: str, data: str, out: str, split: str | None, limit: int |
     print(f"{len(sums)} drives; rank correlation of their returns {order}")
     for name, first, second in ends[:moments]:
         print(f"  {name}: {names[0]} ends it {first or 'nowhere'}, {names[1]} {second or 'nowhere'}")
-    print(f"moments that differ most, in perfect steps ({names[1]} - {names[0]}), and the parts that made it:")
+    if rows:
+        print(f"moments that differ most, {names[1]} less {names[0]}, in perfect steps of {DT:g} s, and the parts that made it:")
+    else:
+        print("no moment differs")
     for row in rows:
-        print(f"  {row[0]} at {row[2]} s: {row[4]}; {names[0]}: {row[5] or 'nothing wrong'}; {names[1]}: {row[6] or 'nothing wrong'}")
+        print(f"  {row[0]} at {row[2]} s: {row[4]}; {names[0]}: {row[5] or 'no part'}; {names[1]}: {row[6] or 'no part'}")
     print(f"all in {path}; {plot_drives(folder / 'drives.png', names, sums)}")
     return path
 
@@ -210,7 +246,13 @@ def list_drives(data: str, split: str | None = None) -> list[Drive]:
     Raises:
         DataError: nothing there.
     """
-    return [Drive(f"{Path(address.shard).stem}/{address.key}", address) for address in list_clips(data, split)]
+    named = lambda shard, key: key if key.startswith(shard) else f"{shard}/{key}"
+    return [Drive(named(Path(address.shard).stem, address.key), address) for address in list_clips(data, split)]
+
+
+def names_of(designs: str | Sequence[str]) -> tuple[str, ...]:
+    """Designs by name or file, all shipped ones for none; a single text is one."""
+    return (designs,) if isinstance(designs, str) else tuple(designs) or tuple(design_names())
 
 
 def read_drives(data: str, split: str | None, limit: int | None) -> Iterator[tuple[Drive, Track]]:
@@ -249,18 +291,25 @@ def runs(condition: Tensor) -> list[tuple[int, int]]:
 
 def show(firings: Sequence[Firing]) -> None:
     """Print the table of what fired, the most first."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
 
-    table = Table(Column("rule", no_wrap=True), "fires", "frames", "share", "drives", "mean", "worst", "most in")
+    whole = [Column(name, no_wrap=True) for name in ("rule", "most in")]
+    table = Table(whole[0], "fires", "frames", "share", "mean", "worst", whole[1], box=SIMPLE_HEAD)
+    silent = []
     for firing in sorted(firings, key=lambda one: (-one.fired, one.rule.name)):
+        if not firing.fired and len(firings) > 1:
+            silent.append(firing.rule.name)
+            continue
         most = max(firing.drives, key=lambda name: firing.drives[name]) if firing.drives else ""
-        when = "never" if np.isnan(firing.threshold) else f"{'above' if firing.above else 'below'} {firing.threshold:g}"
+        when = "never" if math.isnan(firing.threshold) else f"{'above' if firing.above else 'below'} {firing.threshold:g}"
         frames = max(1, firing.frames)
         share, mean, worst = f"{firing.fired / frames:.2%}", f"{firing.total / frames:.3g}", f"{firing.worst:.3g}"
-        row = [firing.rule.name, when, str(firing.fired), share, str(len(firing.drives)), mean, worst, most]
-        table.add_row(*row)
+        table.add_row(firing.rule.name, when, str(firing.fired), share, mean, worst, most)
     Console().print(table)
+    if silent:
+        print(f"never: {', '.join(silent)}")
 
 
 def _scene(drive: Drive) -> Track:

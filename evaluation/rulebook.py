@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import keyword
 from pathlib import Path
 from string import Template
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from .evidence import write_text
 
+TOOLS = ("list", "explain", "new", "replay", "compare", "audit", "agree", "bench")
 RULE = Template('''"""What this rule is about, in one line."""
 
 from torch import Tensor
@@ -28,7 +30,7 @@ TEST = Template('''"""Cases of the rule `$name`, worked out by hand."""
 from pathlib import Path
 
 import pytest
-from xpeng_world.rewards import find_rule
+from xpeng_world.rewards import check_rule, find_rule
 from xpeng_world.rewards.cases import drive, straight_road
 
 $name = find_rule("$name.py", beside=Path(__file__).parent)
@@ -38,6 +40,13 @@ $name = find_rule("$name.py", beside=Path(__file__).parent)
 def test_a_steady_drive(acceleration, expected):
     track = drive(*straight_road(), x=[40.0 + t for t in range(10)], acceleration=acceleration)
     assert $name(track)[0].tolist() == pytest.approx([expected] * 10)
+
+
+def test_it_can_be_trained_on():
+    """It neither changes the drive nor looks ahead, nor back further than a running window."""
+    speeds = [10.0 + 0.1 * (t % 7) for t in range(80)]
+    track = drive(*straight_road(), x=[20.0 + t for t in range(80)], speed=speeds, acceleration=[0.5 * (t % 11) - 4.0 for t in range(80)])
+    check_rule($name, track)
 
 
 def test_a_parameter():
@@ -54,8 +63,13 @@ def show_rules(name: str | None = None) -> None:
     """
     if name is None:
         list_rules()
-    else:
+        return
+    try:
         explain(name, None)
+    except ConfigError:
+        if difflib.get_close_matches(name, TOOLS, cutoff=0.6):
+            raise ConfigError(f"neither a rule nor a tool for rules is named '{name}'; {nearest(name, TOOLS)}") from None
+        raise
 
 
 def list_rules() -> None:
@@ -78,7 +92,7 @@ def explain(name: str, out: str | None) -> None:
 
     Args:
         name: a rule, or the path of a .py file.
-        out: the PNG; None draws nothing.
+        out: the PNG, or a folder for NAME.png; None draws nothing.
 
     Raises:
         ConfigError: no rule of that name.
@@ -95,9 +109,10 @@ def explain(name: str, out: str | None) -> None:
         from .rule_cases import telling
         from .rule_plots import plot_curves
 
+        path = Path(out) if Path(out).suffix == ".png" else Path(out) / f"{rule.name}.png"
         curves = telling(rule)
         if curves:
-            print(f"plot: {plot_curves(Path(out), rule.name, curves)}")
+            print(f"plot: {plot_curves(path, rule.name, curves)}")
         else:
             print("no plot: on the made-up drives it always says the same; `xpeng-world rules replay` shows it on recorded ones")
 
@@ -126,5 +141,6 @@ def new(name: str, out: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path, template in paths.items():
         write_text(path, template.substitute(name=name))
-    print(f"wrote {' and '.join(str(path) for path in paths)}; next: pytest {folder / f'test_{name}.py'}, then")
+    print(f"wrote {' and '.join(str(path) for path in paths)}; they judge braking: change both, then")
+    print(f"pytest {folder / f'test_{name}.py'}")
     print(f"xpeng-world rules replay SHARDS rule={folder / f'{name}.py'}")

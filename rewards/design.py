@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..scenario import nearest
 from ..scene import Track
 from .design_file import Section, read_sections
-from .rule import Rule, check_type, evaluate_rules, find_rule
+from .rule import Rule, RuleError, check_type, evaluate_rules, find_rule
 
 _SECTIONS = {
     "terms": {"weight": float},
@@ -75,8 +75,10 @@ class Design:
         """Values [B, T] of every rule over the whole track, by label.
 
         Raises:
-            RuleError: a rule failed or returned NaN; the message names it and the step.
+            RuleError: a rule failed or returned NaN; the message names it and the step. Or the track lacks what rules need.
         """
+        if not bool(torch.isfinite(track.road.centreline).all()):
+            raise RuleError("the track's road map holds NaN; give the map that was driven on")
         return self._by_label(self._values(track))
 
     def step(self, track: Track) -> StepReward:
@@ -222,6 +224,9 @@ def _entry(section: str, label: str, nodes: list[Section], keys: Mapping[str, ty
         raise node.error(f"'{label}' needs 'below' or 'above' to say when it ends an episode")
     if section in ("terms", "costs") and "weight" not in given:
         raise node.error(f"'{label}' needs a 'weight'")
+    if given.get("weight", 0.0) < 0:
+        other = "costs" if section == "terms" else "terms"
+        raise node.error(f"the weight of '{label}' must be 0 or more, not {given['weight']:g}; what is to be lowered belongs under {other}")
     if section == "factors" and not 0 <= given.get("strength", 1.0) <= 1:
         raise node.error(f"the strength of '{label}' must be in [0, 1]")
     if section in ("factors", "gates") and (found.low < 0 or found.high > 1):

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from ..scene import Track
 Kind = Literal["gate", "term", "cost"]
 ENTRY_POINTS = "xpeng_world.rules"
 WINDOW_STEPS = 32  # columns of a running window on which the built-in rules equal those of the whole track
+_NEEDED = ("ego", "agents", "signals", "time", "valid", "road", "route", "profile")
 _ROUNDING = 1e-5  # that a value may be out of its range
 _TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
 
@@ -67,11 +69,13 @@ class Rule:
         except XPengWorldError:
             raise
         except Exception as error:
-            raise RuleError(f"rule '{self.name}' failed at {_last_step(track)}: {type(error).__name__}: {error}") from error
+            told = f"rule '{self.name}' failed at {_last_step(track)}: {type(error).__name__}: {error}"
+            raise RuleError(f"{where_from(self, error)}: {told}") from error
         if not isinstance(values, Tensor) or values.shape != track.valid.shape or not values.is_floating_point():
             got = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             expected = list(track.valid.shape)
-            raise RuleError(f"rule '{self.name}' returned {got} at {_last_step(track)}; it must return a float tensor {expected}")
+            told = f"rule '{self.name}' returned {got} at {_last_step(track)}; it must return a float tensor {expected}"
+            raise RuleError(f"{where_from(self)}: {told}")
         return values
 
     def check_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +98,7 @@ def evaluate_rules(track: Track, calls: Sequence[tuple[Rule, Mapping[str, Any]]]
     Raises:
         RuleError: as for a call of the rule.
     """
+    _check_track(track)
     rules = tuple(called for called, _ in calls)
     low, high, neutral = _limits(rules, track.valid.device)
     values = torch.where(track.valid, torch.stack([called._unchecked(track, parameters) for called, parameters in calls]), neutral)
@@ -104,6 +109,19 @@ def evaluate_rules(track: Track, calls: Sequence[tuple[Rule, Mapping[str, Any]]]
         what = "NaN" if math.isnan(value) else f"{value:.6g}, outside [{wrong.low:g}, {wrong.high:g}],"
         raise RuleError(f"rule '{wrong.name}' returned {what} at step {column} (t = {time:.1f} s) of batch element {row}")
     return values
+
+
+def _check_track(track: Track) -> None:
+    """Refuse a track that lacks what rules look at."""
+    missing = next((name for name in _NEEDED if getattr(track, name) is None), None)
+    if missing is not None:
+        raise RuleError(f"the track has no {missing}; rules need drives recorded in a world that knows its scene")
+    lanes, signals = track.road.width.shape[1], track.road.signal_lane.shape[1]
+    if lanes == 0:
+        raise RuleError("the track's road map has no lane; give the map that was driven on")
+    shown = track.signals.shape[-1]
+    if shown != signals:
+        raise RuleError(f"the track shows {shown} signals and its road map has {signals}; give the map that was driven on")
 
 
 @lru_cache(maxsize=256)
@@ -134,7 +152,16 @@ def check_type(value: Any, wanted: type, what: str) -> Any:
 
 def _last_step(track: Track) -> str:
     time = float(track.time[0, -1]) if track.time.numel() else math.nan
-    return f"step {track.steps - 1} (t = {time:.1f} s)"
+    return f"step {track.steps - 1} (t = {time:.1f} s)" if track.steps == 1 else f"steps 0 to {track.steps - 1} (until {time:.1f} s)"
+
+
+def where_from(rule: Rule, error: Exception | None = None) -> str:
+    """File and line of a rule: of its definition, or of what failed in it."""
+    source = _origin(rule.function)
+    frames = [] if error is None else [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    line = frames[-1].lineno if frames else rule.function.__code__.co_firstlineno
+    path = Path(source)
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
 
 
 RULES: dict[str, Rule] = {}
@@ -158,9 +185,9 @@ def rule(*, kind: Kind, unit: str, low: float, high: float, source: str, neutral
     def declare(function: Callable[..., Tensor]) -> Rule:
         name = function.__name__
         if kind not in get_args(Kind):
-            raise ConfigError(f"rule '{name}': unknown kind '{kind}'; {nearest(kind, get_args(Kind))}")
+            raise ConfigError(f"{_origin(function)}: rule '{name}': unknown kind '{kind}'; {nearest(kind, get_args(Kind))}")
         if not low <= neutral <= high:
-            raise ConfigError(f"rule '{name}': neutral {neutral:g} is outside [{low:g}, {high:g}]")
+            raise ConfigError(f"{_origin(function)}: rule '{name}': neutral {neutral:g} is outside [{low:g}, {high:g}]")
         made = Rule(name, function, kind, unit, low, high, neutral, source, _parameters(function))
         known = RULES.get(name)
         if known is not None and _origin(known.function) != _origin(function):
@@ -224,7 +251,9 @@ def load_entry_points() -> None:
             raise ConfigError(f"the rule '{entry.name}' of entry point '{entry.value}' cannot be loaded: {error}") from error
         if not isinstance(loaded, Rule):
             raise ConfigError(f"entry point '{entry.name}' ({entry.value}) is no rule; decorate the function with @rule")
-        RULES.setdefault(entry.name, loaded)
+        if RULES.setdefault(entry.name, loaded) is not loaded:
+            taken = _origin(RULES[entry.name].function)
+            raise ConfigError(f"entry point '{entry.name}' ({entry.value}): a rule of that name exists already, from {taken}; rename one")
 
 
 def _rule_from_file(name: str, beside: Path) -> Rule:
@@ -247,7 +276,8 @@ def _rule_from_file(name: str, beside: Path) -> Rule:
     if not wanted and len(found) == 1:
         return next(iter(found.values()))
     if wanted not in found:
-        raise ConfigError(
-            f"{path} holds no rule '{wanted}'; {nearest(wanted, found)}" if wanted else f"{path} holds {len(found)} rules; add :name"
-        )
+        if not found:
+            raise ConfigError(f"{path} defines no rule; decorate a function with @rule(...), as `xpeng-world rules new` writes it")
+        several = f"{path} holds {len(found)} rules; add one of {', '.join(f':{one}' for one in found)}"
+        raise ConfigError(f"{path} holds no rule '{wanted}'; {nearest(wanted, found)}" if wanted else several)
     return found[wanted]

@@ -27,6 +27,7 @@ from ..world_model.video.precision import resolve_precision
 from .grpo_credit import CREDITS, LEAST_SPREAD, group_credits, token_advantages
 from .grpo_driving import Driving
 from .grpo_rollout import DrivenEpisode, draw_parts, drive_groups, sample_of
+from .grpo_starts import FIRST_MARK, LEAD
 
 STATE_KIND, STATE_VERSION = "grpo", 1
 SCALES = ("batch", "group", "none")
@@ -52,6 +53,7 @@ class GrpoConfig:
     group: int = 8  # episodes from each
     episode_steps: int = 100  # longest episode
     warmup: int = 0  # most frames that the policy drives a start on before its groups begin
+    critical: float = 0.0  # share of the starts that go back to before the hardest braking of the drive that led there
     mode: str = "fast"
     temperature: float = 1.0
     hold: int = 2  # frames that a drawn action is kept for
@@ -103,7 +105,7 @@ class Grpo:
         wanted = {"split": config.split, "family": config.family, "density": config.density}
         scenario = {key: value for key, value in wanted.items() if value != ANY}
         draw_scenario(0, scenario)
-        how: dict[str, Any] = {name: getattr(config, name) for name in ("hold", "mode", "temperature", "explore", "warmup")}
+        how: dict[str, Any] = {name: getattr(config, name) for name in ("hold", "mode", "temperature", "explore", "warmup", "critical")}
         self.driving = Driving(config.episode_steps, scenario=scenario, **how)
         options = {} if config.world == "reference" else {"precision": resolve_precision(config.precision, "cpu")}
         self.loop = loop or build_loop(config.world, config.reward, None, None, False, options)
@@ -326,6 +328,11 @@ def _check(config: GrpoConfig) -> None:
     for name, known in (("mode", MODES), ("scale", SCALES), ("credit", CREDITS)):
         if getattr(config, name) not in known:
             raise ConfigError(f"unknown {name} '{getattr(config, name)}'; {nearest(getattr(config, name), known)}")
+    if not 0 <= config.critical <= 1:
+        raise ConfigError(f"critical={config.critical} is a share: give 0 to 1")
+    least = FIRST_MARK + LEAD
+    if config.critical and config.warmup < least:
+        raise ConfigError(f"warmup={config.warmup}: with critical={config.critical} starts lie in drives of at least {least} frames")
     if not 0 < config.discount <= 1:
         raise ConfigError(f"discount={config.discount} must be above 0 and at most 1")
     if config.group < 2:

@@ -20,6 +20,7 @@ class Driving:
     explore: int = 0  # decisions that are drawn before the policy drives on as it does when it is scored; 0: all are drawn
     scenario: Mapping[str, Any] = field(default_factory=dict)
     warmup: int = 0  # most frames that starts are driven on from the beginning of their scenario
+    critical: float = 0.0  # share of the starts that go back to before the hardest braking of the drive that leads to them
 
     @property
     def drawn(self) -> int | None:

@@ -17,6 +17,7 @@ from .grpo_writer import Writer, WriterState
 
 FIRST_MARK = 30  # frames: a window of the rules is full by then, so starts of different times go into one batch
 MARKS = 10  # frames between two moments that can become a start
+HARD = -1.0  # m/s2, acceleration below which braking is hard enough to go back to
 LEAD = 50  # frames at least between a start and the moment in which the drive that led to it was over, at most with `explore`
 
 
@@ -48,7 +49,7 @@ def driven_starts(
     """What the policy itself comes to after `frames`, or shortly before its drive was over if that is earlier.
 
     So the states that it fails from come up as often as it fails. With `driving.explore` it drives as it does when it is scored, else by
-    its draws.
+    its draws. The first `driving.critical` of the starts go back further, to before the hardest braking of their drive, if it braked hard.
 
     Args:
         loop: without a time limit.
@@ -68,6 +69,7 @@ def driven_starts(
     running, tokens = begun.running, []
     frames, every = _up(frames, driving.hold), _up(MARKS, driving.hold)
     over = torch.full((len(seeds),), frames + lead)
+    hardest, braked = torch.full((len(seeds),), HARD), over.clone()
     marks = {}
     for frame in range(frames):
         if frame >= FIRST_MARK and frame % every == 0:
@@ -76,9 +78,14 @@ def driven_starts(
         running, outcome = loop.step(running, moment.action)
         tokens.append(moment.tokens)
         over = torch.where(outcome.done.cpu(), over.clamp_max(frame + 1), over)
+        harder = (running.state.scene.ego.acceleration.cpu() < hardest) & (frame < over) & (frame >= FIRST_MARK + lead)
+        hardest = torch.where(harder, running.state.scene.ego.acceleration.cpu(), hardest)
+        braked = torch.where(harder, frame, braked)
         if progress is not None:
             progress(len(seeds))
     marks[frames] = (running, writer.now)
+    back = torch.arange(len(seeds)) < round(driving.critical * len(seeds))
+    over = torch.where(back & (braked < over), braked, over)
     times = [max((mark for mark in marks if mark <= int(end) - lead), default=0) for end in over]
     again = [row for row, time in enumerate(times) if time == 0]
     taken = [marks[time or frames] for time in times]

@@ -53,6 +53,7 @@ def carla_ds(track: Track, version: str = "2.0", slow: bool = True) -> Score:
 
     Source: CARLA leaderboard/utils/statistics_manager.py and its criteria.
     """
+    version = str(version)
     if version not in COSTS:
         raise ConfigError(f"unknown version '{version}' of CARLA's driving score; {nearest(version, COSTS)}")
     track, _, unscored, bad = scorable(track, torch.zeros(track.batch_size))

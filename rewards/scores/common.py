@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...errors import DataError
 from ...scene import DT, Agents, Ego, Track
 from ..contacts import first_contacts
 from ..facts import road_position, route_position
@@ -70,7 +71,10 @@ def raw_rates(track: Track) -> dict[str, Tensor]:
 
 def scorable(track: Track, reference_m: Tensor) -> tuple[Track, Tensor, list[str], Tensor]:
     """A track and its reference progress with harmless numbers where they cannot be scored, why not, and those rows [B] bool."""
-    reference_m = torch.as_tensor(reference_m, dtype=torch.float32).expand(track.batch_size)
+    reference_m = torch.as_tensor(reference_m, dtype=torch.float32)
+    if reference_m.ndim > 1 or (reference_m.ndim == 1 and len(reference_m) not in (1, track.batch_size)):
+        raise DataError(f"{list(reference_m.shape)} distances of the expert for {track.batch_size} drives; give one for each")
+    reference_m = reference_m.expand(track.batch_size)
     unscored = why_unscored(track, reference_m)
     bad = torch.tensor([bool(reason) for reason in unscored])
     if bool(bad.any()):
@@ -88,6 +92,7 @@ def why_unscored(track: Track, reference_m: Tensor) -> list[str]:
         (track.valid.sum(1) < 2, "fewer than two valid steps"),
         (~(track.route.length > 0), "no route"),
         (~torch.isfinite(track.route.points).flatten(1).all(-1), "NaN in the route"),
+        (~torch.isfinite(track.road.centreline).flatten(1).all(-1), "NaN in the road map"),
         (broken_ego, "NaN in the ego's state"),
         (broken_agents, "NaN in an agent's state"),
         (~torch.isfinite(reference_m) | (reference_m < 0), "no reference progress"),

@@ -47,7 +47,7 @@ GROUPS = {
     "map_based": ("distance_to_road_edge", "off_road", "red_light"),
 }
 EVER = ("collision", "off_road", "red_light")
-ROLLOUTS, SECONDS = 32, 8.0  # of the challenge
+HISTORY_TOLERANCE = 0.05  # m
 
 NOTHING = 1e10  # m, to the nearest object where there is none
 LONGEST_TTC = 5.0  # s
@@ -72,8 +72,8 @@ def wosac(log: Track, rollouts: Track, begin: int, evaluated: Sequence[int] | No
 
     Args:
         log: [1, T], what happened.
-        rollouts: [R, T] of the same moments; the columns before `begin` are those of the log. The challenge has 32 of 8 s. Road users keep
-            their `id`; those of other ids are obstacles.
+        rollouts: [R, T] of the same moments; the columns before `begin` are those of the log. The challenge has 32 of 8 s; of fewer the
+            histograms are coarse. Road users keep their `id`; those of other ids are obstacles.
         begin: first simulated column, at least 2 columns of history before it.
         evaluated: ids of the agents that are judged; by default all that the log has in the column before `begin`.
         ego: judge the ego too, as the challenge does.
@@ -81,7 +81,8 @@ def wosac(log: Track, rollouts: Track, begin: int, evaluated: Sequence[int] | No
     For every judged object a feature of the log at each step is looked up in the histogram of the feature over all rollouts and steps of
     that object; a term is the exponential of the mean logarithm of those probabilities over steps at which the log has the object.
     `collision`, `off_road` and `red_light` ask whether it ever happened to the object. Speeds and accelerations are central differences,
-    so the last step has none, and accelerations lack two.
+    so the last step has none, and accelerations lack two. Not even a log under copies of itself scores 1, for what it does is spread over
+    several bins; a total means something beside those of other simulators on the same logs.
 
     Other than in the reference, differences of heading are wrapped before they are compared; an object that is missing in a rollout
     at some step gives no sample for it (the challenge does not allow that); the road's edge is where the drivable area ends, and being
@@ -102,6 +103,7 @@ def wosac(log: Track, rollouts: Track, begin: int, evaluated: Sequence[int] | No
         wanted = list(evaluated)
     if not wanted and not ego:
         return _unscored("nobody to judge")
+    _check_history(log, rollouts, wanted, begin, ego)
     true, simulated = (_Objects.of(track, wanted, ego).judged for track in (log, rollouts))
     edges = road_edges(log.road)
     later = lambda found: {name: value[..., begin:] for name, value in found.items()}
@@ -332,11 +334,28 @@ def _check(log: Track, rollouts: Track, begin: int) -> None:
         raise DataError(f"the log has {log.batch_size} rows; give one scenario at a time")
     if rollouts.steps != log.steps:
         raise DataError(f"the rollouts have {rollouts.steps} columns and the log {log.steps}")
+    ours, theirs = log.road.centreline[0], rollouts.road.centreline[0]
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, atol=HISTORY_TOLERANCE):
+        raise DataError("the rollouts are of another road than the log")
     if not 2 <= begin < log.steps:
         raise DataError(f"begin={begin} must be at least 2 and below the {log.steps} columns of the log")
     for what, track in (("log", log), ("rollouts", rollouts)):
         if not bool(torch.isfinite(track.agents.state[track.agents.valid]).all()) or not bool(torch.isfinite(track.ego.state).all()):
             raise DataError(f"NaN among the states of the {what}")
+
+
+def _check_history(log: Track, rollouts: Track, wanted: Sequence[int], begin: int, ego: bool) -> None:
+    """Refuse rollouts that do not begin as the log does."""
+    before = slice(0, begin)
+    true, simulated = (_Objects.of(track.columns(before), wanted, ego).judged for track in (log, rollouts))
+    both = true.valid & simulated.valid
+    apart = torch.where(both, (true.position - simulated.position).norm(dim=-1), 0.0)
+    if bool((apart > HISTORY_TOLERANCE).any()):
+        row, _, column = (int(i) for i in (apart > HISTORY_TOLERANCE).nonzero()[0])
+        raise DataError(
+            f"rollout {row} is {float(apart[row, :, column].max()):.2f} m from the log in column {column}, before begin={begin}: it is"
+            " no rollout of this log"
+        )
 
 
 def _unscored(why: str) -> Realism:

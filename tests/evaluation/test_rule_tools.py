@@ -18,7 +18,8 @@ from xpeng_world.evaluation.rule_agree import agree
 from xpeng_world.evaluation.rule_audit import Judged, audit
 from xpeng_world.evaluation.rule_cases import SWEEPS, sweep, telling
 from xpeng_world.evaluation.rule_replay import compare, judge, part_effects, replay, runs
-from xpeng_world.rewards import find_rule, load_design
+from xpeng_world.evaluation.rulebook import show_rules
+from xpeng_world.rewards import RuleError, find_rule, load_design
 from xpeng_world.rewards.cases import LIMIT, drive, straight_road
 
 
@@ -55,7 +56,7 @@ def test_replay_says_where_a_rule_fired(shards, tmp_path, capsys) -> None:
     assert row["drive"].endswith("-0001")
     assert (row["first_frame"], row["last_frame"], row["first_second"], row["frames"], row["worst"]) == ("10", "19", "1.0", "10", "0")
     shown = capsys.readouterr().out
-    assert "8.33%" in shown  # 10 of 120 frames
+    assert "8.55%" in shown  # 10 of 117 frames: nothing comes before the first of each drive
     with Image.open(tmp_path / "timeline_0.png") as picture:
         assert picture.size[0] > 500
 
@@ -68,7 +69,46 @@ def test_replay_of_all_rules_and_of_a_threshold(shards, tmp_path) -> None:
     above = rows(replay(str(shards), "progress", str(tmp_path), None, None, None, 0.5, 0))
     assert len(above) == 3  # each drive, from its second frame on
     assert {row["first_frame"] for row in above} == {"1"}
-    assert rows(replay(str(shards), "progress", str(tmp_path), None, 1, 0.5, None, 0))[0]["last_frame"] == "0"  # nothing gained yet
+    assert (
+        rows(replay(str(shards), "progress", str(tmp_path), None, 1, 0.5, None, 0)) == []
+    )  # the first frame gains nothing, and is left out
+
+
+def test_replay_takes_parameters_and_leaves_no_old_pictures(shards, tmp_path) -> None:
+    replay(str(shards), "headway", str(tmp_path), None, None, None, None, 3)
+    assert len(list(tmp_path.glob("timeline_*.png"))) == 3
+    (tmp_path / "mine.png").touch()
+    strict = rows(replay(str(shards), "headway", str(tmp_path), None, None, None, None, 1, {"seconds_s": 8.0}))
+    usual = rows(replay(str(shards), "headway", str(tmp_path), None, None, None, None, 1))
+    frames = lambda found: sum(int(row["frames"]) for row in found)
+    assert frames(strict) > frames(usual) > 0
+    assert {path.name for path in tmp_path.glob("*.png")} == {"timeline_0.png", "mine.png"}
+    with pytest.raises(ConfigError, match="has no parameter 'seconds'"):
+        replay(str(shards), "headway", str(tmp_path), None, None, None, None, 1, {"seconds": 8.0})
+    with pytest.raises(ConfigError, match="name it with rule="):
+        replay(str(shards), None, str(tmp_path), None, None, None, None, 1, {"seconds_s": 8.0})
+
+
+def test_an_amount_without_a_threshold_tells_its_range(shards, tmp_path, capsys) -> None:
+    replay(str(shards), "progress", str(tmp_path), None, None, None, None, 0)
+    assert "values of progress: 1 to 1 m; say with above= or below= when it fires" in capsys.readouterr().out
+
+
+def test_replay_and_compare_try_rules_of_ones_own_first(shards, tmp_path) -> None:
+    head = "from xpeng_world.rewards import rule\n\n\n@rule(kind='cost', unit='m/s', low=0.0, high=1e6, neutral=0.0, source='none')\n"
+    (tmp_path / "oracle.py").write_text(f"{head}def oracle(track):\n    return track.ego.position[..., 0].flip(1)\n")
+    (tmp_path / "mine.yaml").write_text("extends: default\ncosts:\n  oracle: {rule: oracle.py, weight: 1.0}\n")
+    with pytest.raises(RuleError, match=r"oracle\.py:\d+: rule 'oracle' looks ahead"):
+        replay(str(shards), str(tmp_path / "oracle.py"), str(tmp_path), None, None, None, None, 0)
+    with pytest.raises(RuleError, match=r"oracle\.py:\d+: rule 'oracle' looks ahead"):
+        compare("default", str(tmp_path / "mine.yaml"), str(shards), str(tmp_path), None, None, 3)
+
+
+def test_a_tool_misspelt_is_not_taken_for_a_rule() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'list'"):
+        show_rules("lst")
+    with pytest.raises(ConfigError, match="did you mean 'headway'"):
+        show_rules("headwy")
 
 
 def test_replay_refuses_what_makes_no_sense(shards, tmp_path) -> None:
@@ -235,6 +275,11 @@ def test_agree_reads_pairs_of_recorded_drives(shards, tmp_path, capsys) -> None:
     pairs.write_text(f"better,worse,why\n{names[0]},elsewhere/0,x\n")
     with pytest.raises(DataError, match=r"pairs.csv:2: no drive 'elsewhere/0'"):
         agree(str(pairs), ["default"], str(shards))
+    pairs.write_text(f"better,worse,why\n{names[0]},{names[0]},x\n")
+    with pytest.raises(DataError, match=r"pairs.csv:2: .* is compared with itself"):
+        agree(str(pairs), "default", str(shards))
+    with pytest.raises(DataError, match=r"no file 'nowhere\.csv'"):
+        agree("nowhere.csv", [], None)
     pairs.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="needs the columns better, worse, why"):
         agree(str(pairs), ["default"], str(shards))

@@ -104,6 +104,7 @@ def test_every_shipped_design_loads():
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
+        ("costs:\n  jerk: {weight: -1}\n", 2, "the weight of 'jerk' must be 0 or more, not -1; what is to be lowered belongs under terms"),
         ("terms:\n  progres: {weight: 1}\n", 2, "unknown rule 'progres'; did you mean 'progress'"),
         ("terms:\n  a:\n    rule: lane_keping\n    weight: 1\n", 3, "unknown rule 'lane_keping'; did you mean 'lane_keeping'"),
         ("scale: 1\nterm: {}\n", 2, "unknown key 'term'; did you mean 'terms'"),

@@ -1,5 +1,6 @@
 """The decorator, the registry and the checks around every call."""
 
+import dataclasses
 import importlib.metadata
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from rewards_worlds import drive, straight_road
 from torch import Tensor
 from xpeng_world.errors import ConfigError, XPengWorldError
-from xpeng_world.rewards import RULES, find_rule, rule
+from xpeng_world.rewards import RULES, check_rule, find_rule, load_design, rule
+from xpeng_world.rewards.scores import epdms_closed_loop
 from xpeng_world.scene import Track
 
 SAYS = {"kind": "term", "unit": "1", "low": 0.0, "high": 1.0, "neutral": 1.0, "source": "a test"}
@@ -36,7 +38,7 @@ def test_a_rule_that_raises_names_itself_and_the_step(track):
     def raising_rule(track: Track) -> Tensor:
         return track.nothing
 
-    with pytest.raises(XPengWorldError, match=r"rule 'raising_rule' failed at step 4 .*AttributeError"):
+    with pytest.raises(XPengWorldError, match=r"rule 'raising_rule' failed at steps 0 to 4 .*AttributeError"):
         raising_rule(track)
 
 
@@ -142,3 +144,71 @@ def test_every_built_in_rule_says_what_it_is():
         assert found.source
         assert found.unit
         assert found.function.__doc__
+
+
+def steady_drive(steps=80):
+    speeds = [10.0 + 0.1 * (t % 7) for t in range(steps)]
+    pedal = [0.5 * (t % 11) - 4.0 for t in range(steps)]
+    return drive(*straight_road(), x=[20.0 + t for t in range(steps)], speed=speeds, acceleration=pedal)
+
+
+HEAD = "from xpeng_world.rewards import rule\n\n\n@rule(kind='cost', unit='m/s', low=0.0, high=1e6, neutral=0.0, source='none')\n"
+RULES_THAT_CHEAT = {
+    "writes into the track": "track.ego.state.mul_(0); return track.ego.speed",
+    "looks ahead": "return track.ego.speed.flip(1)",
+    "looks back further than 32 steps": "return track.ego.speed.cumsum(1)",
+}
+
+
+@pytest.mark.parametrize("fault", RULES_THAT_CHEAT)
+def test_rules_that_cannot_be_trained_on_are_found(tmp_path, fault):
+    path = tmp_path / f"{fault.replace(' ', '_')}.py"
+    path.write_text(f"{HEAD}def {path.stem}(track):\n    {RULES_THAT_CHEAT[fault]}\n")
+    track = steady_drive()
+    before = track.ego.state.clone()
+    with pytest.raises(XPengWorldError, match=rf"{path.stem}\.py:\d+: rule '{path.stem}' {fault}"):
+        check_rule(find_rule(str(path)), track)
+    assert torch.equal(track.ego.state, before)
+
+
+def test_rules_that_can_be_are_not_accused():
+    for name in ("comfort", "jerk", "headway", "time_to_collision"):
+        check_rule(find_rule(name), steady_drive())
+
+
+def test_a_rule_that_fails_says_where_in_its_file(tmp_path):
+    path = tmp_path / "misspelt.py"
+    path.write_text(f"{HEAD}def misspelt(track):\n    values = track.ego.sped\n    return values\n")
+    with pytest.raises(XPengWorldError, match=r"misspelt\.py:6: rule 'misspelt' failed at steps 0 to 79.*'sped'"):
+        find_rule(str(path))(steady_drive())
+
+
+def test_a_file_without_a_rule_says_so(tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    with pytest.raises(ConfigError, match=r"empty\.py defines no rule; decorate"):
+        find_rule(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"signals": None}, "the track has no signals"),
+        ({"road": None}, "the track has no road"),
+        ({"signals": torch.zeros(1, 80, 3, dtype=torch.int64)}, "shows 3 signals and its road map has 1"),
+    ],
+)
+def test_a_track_without_what_rules_need_is_refused(change, message):
+    with pytest.raises(XPengWorldError, match=message):
+        find_rule("comfort")(dataclasses.replace(steady_drive(), **change))
+
+
+def test_a_road_of_nan_is_refused():
+    track = steady_drive()
+    road = dataclasses.replace(track.road, centreline=track.road.centreline * torch.nan)
+    broken = dataclasses.replace(track, road=road)
+    with pytest.raises(XPengWorldError, match="road map holds NaN"):
+        load_design("default").evaluate(broken)
+    assert epdms_closed_loop(broken, torch.tensor([50.0])).unscored == ["NaN in the road map"]
+    with pytest.raises(XPengWorldError, match=r"\[3\] distances of the expert for 1 drives"):
+        epdms_closed_loop(track, torch.ones(3))

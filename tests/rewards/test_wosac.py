@@ -155,6 +155,16 @@ def test_tracks_that_do_not_fit_are_refused(change, message):
         wosac(scene(), scene(), BEGIN, evaluated=[7])
 
 
+def test_rollouts_of_another_drive_are_refused():
+    log, other = scene(), scene(at=21.0)
+    with pytest.raises(DataError, match=r"rollout 1 is 1\.00 m from the log in column 0, before begin=3"):
+        wosac(log, Track.cat([log, other]), BEGIN)
+    road, route = straight_road(pieces=3)
+    elsewhere = dataclasses.replace(log, road=road, route=route)
+    with pytest.raises(DataError, match="another road"):
+        wosac(log, elsewhere, BEGIN)
+
+
 def test_edges_are_where_nothing_drivable_follows():
     road, _ = straight_road(pieces=2, lanes=2)  # y from -1.6 to 8 with the oncoming lane
     edges = road_edges(road)

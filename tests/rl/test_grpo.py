@@ -196,6 +196,28 @@ def test_after_exploring_it_drives_as_when_it_is_scored(fake, start, mode, hold)
         running, _ = open_loop.step(running, action)
 
 
+def test_starts_go_back_to_before_the_hardest_braking(fake, start, monkeypatch) -> None:
+    from xpeng_world.rl import grpo_starts
+
+    class Braking(DrivingLoop):
+        """The first drive brakes hard in its 91st frame and harder in its 101st, the others never."""
+
+        def step(self, episodes, actions):
+            episodes, outcome = super().step(episodes, actions)
+            state = episodes.state.scene.ego.state.clone()
+            state[:, 4] = 0.0
+            state[0, 4] = {91: -2.0, 101: -3.0}.get(int(episodes.steps[0]), 0.0)
+            scene = replace(episodes.state.scene, ego=replace(episodes.state.scene.ego, state=state))
+            return replace(episodes, state=replace(episodes.state, scene=scene)), outcome
+
+    model, generators = VlaModel.load(start), [torch.Generator().manual_seed(seed) for seed in (1, 2, 3, 4)]
+    driving, seeds, loop = Driving(STEPS, 1, explore=2, warmup=120, critical=0.5), [3, 4, 5, 6], Braking(fake.FakeWorld(), Forward())
+    found = grpo_starts.driven_starts(loop, model, driving, seeds, generators, 120, None, 20)
+    assert found.running.steps.tolist() == [80, 120, 120, 120]  # the last mark 20 frames before; the second did not brake
+    never = grpo_starts.driven_starts(loop, model, replace(driving, critical=0.0), seeds, generators, 120, None, 20)
+    assert never.running.steps.tolist() == [120] * 4
+
+
 def test_groups_of_explorers_begin_where_the_policy_itself_comes_to(fake, start) -> None:
     model, open_loop = VlaModel.load(start), DrivingLoop(fake.FakeWorld(), Forward())
     draw = next(n for n in range(50) if np.random.default_rng([n, 83]).integers(61) > 40)
@@ -383,6 +405,8 @@ def test_time_ends_a_run_after_a_whole_round(fake, start, tmp_path) -> None:
         ({"group": 1}, "at least 2"),
         ({"batch_size": 3}, "must divide starts \\* group \\* parts = 8"),
         ({"mode": "slow", "hold": 2}, "set hold=1"),
+        ({"critical": 0.5, "warmup": 60}, "at least 80 frames"),
+        ({"critical": 1.5, "warmup": 200}, "is a share"),
         ({"explore": 2, "parts": 2}, "set parts=1"),
         ({"explore": 6, "hold": 2}, "must be below episode_steps"),
         ({"mode": "fasst"}, "did you mean 'fast'"),
