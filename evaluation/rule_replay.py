@@ -116,7 +116,8 @@ def replay(
     firings = [_firing(found, below, above) for found in ([find_rule(rule)] if rule else built_in_rules())]
     if parameters:
         firings[0].parameters = firings[0].rule.check_parameters(parameters)
-    lines, kept = [], {}
+    lines = []
+    kept: dict[str, tuple[int, Drive]] = {}
     calls: list[tuple[Rule, dict[str, Any]]] = [(firing.rule, firing.parameters) for firing in firings]
     for drive, track in read_drives(data, split, limit):
         if not kept:
@@ -170,7 +171,8 @@ def compare(a: str, b: str, data: str, out: str, split: str | None, limit: int |
 
     designs = (load_design(a), load_design(b))
     names = (designs[0].name, designs[1].name) if designs[0].name != designs[1].name else (a, b)
-    found, sums, ends = [], [], []
+    found, ends = [], []
+    sums: list[tuple[str, float, float]] = []
     for drive, track in read_drives(data, split, limit):
         if not sums:
             check_own_rules([(entry.rule, entry.parameters) for design in designs for entry in design.entries()], track)
