@@ -25,6 +25,7 @@ ROUTE: Colour = (64, 156, 255)
 EGO: Colour = (40, 120, 240)
 TEXT: Colour = (240, 240, 240)
 LANE_COLOURS = {LaneKind.DRIVING: ASPHALT, LaneKind.JUNCTION: ASPHALT, LaneKind.WALKING: PAVEMENT, LaneKind.SHOULDER: SHOULDER}
+LINE_HEIGHT = 18  # pixels of a line of text
 SIGNAL_COLOURS: dict[SignalState, Colour] = {
     SignalState.OFF: (120, 120, 120),
     SignalState.RED: (230, 50, 40),
@@ -93,18 +94,20 @@ def render_episode(scene: Scene, frame: Tensor, lines: Sequence[str] = (), heigh
     left = cv2.resize(camera, (width, height), interpolation=cv2.INTER_CUBIC)
     picture = np.concatenate((left, render_birds_eye(scene, height)), 1)
     for row, line in enumerate(lines):
-        _write(picture, line, (8, 18 + 18 * row))
+        _write(picture, line, (8, LINE_HEIGHT * (1 + row)))
     return picture
 
 
 def _write(picture: np.ndarray, line: str, spot: tuple[int, int]) -> None:
     """Write a line of text with a dark rim into a picture [H, W, 3] uint8, in place; its letters begin at `spot` (x, y of the baseline)."""
-    letters = np.zeros(picture.shape[:2], np.uint8)
-    cv2.putText(letters, line, spot, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1, cv2.LINE_AA)
+    top = max(0, spot[1] - LINE_HEIGHT)
+    band = picture[top : spot[1] + LINE_HEIGHT // 2]  # the rows that letters and rim can touch
+    letters = np.zeros(band.shape[:2], np.uint8)
+    cv2.putText(letters, line, (spot[0], spot[1] - top), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1, cv2.LINE_AA)
     rim = cv2.dilate(letters, np.ones((3, 3), np.uint8))  # a thicker text would be a wider one
     for shape, colour in ((rim, (0, 0, 0)), (letters, TEXT)):
         share = shape[..., None] / 255
-        picture[:] = np.rint(picture * (1 - share) + np.asarray(colour) * share)
+        band[:] = np.rint(band * (1 - share) + np.asarray(colour) * share)
 
 
 def _draw_road(canvas: _Canvas, scene: Scene) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ...errors import DataError
@@ -279,6 +278,8 @@ SPACING = 0.5  # m between the points of an edge that are looked up
 
 def _distance(points: Tensor, edges: Tensor) -> Tensor:
     """Distance [Q] of points [Q, 2] from the nearest of segments [E, 2, 2]."""
+    from scipy.spatial import cKDTree
+
     counts = ((edges[:, 1] - edges[:, 0]).norm(dim=-1) / SPACING).ceil().long().clamp_min(1)
     owner = torch.repeat_interleave(torch.arange(len(edges)), counts)
     place = torch.arange(len(owner)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
