@@ -54,8 +54,10 @@ class Firing:
     drives: dict[str, int] = field(default_factory=dict)  # frames in which it fired, by the drive's name
 
     def fires(self, values: Tensor) -> Tensor:
-        """Where values are past the threshold."""
-        return values > self.threshold if self.above else values < self.threshold
+        """Where values [T] of a drive are past the threshold; never in its first frame, before which nothing was."""
+        fired = values > self.threshold if self.above else values < self.threshold
+        fired[0] = False
+        return fired
 
     @property
     def worst(self) -> float:
@@ -63,9 +65,8 @@ class Firing:
         return self.highest if self.above else self.lowest
 
     def add(self, name: str, values: Tensor) -> Tensor:
-        """Count the values [T] of a drive; returns where it fired. Nothing comes before the first frame, so it does not count."""
+        """Count the values [T] of a drive but for the first; returns where it fired."""
         fired = self.fires(values)
-        fired[0] = False
         counted = values[1:] if len(values) > 1 else values
         self.frames += len(counted)
         self.fired += int(fired.sum())
