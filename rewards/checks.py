@@ -37,15 +37,15 @@ def check_rule(rule: Rule, track: Track, parameters: Mapping[str, Any] | None = 
         early = rule(fresh(0, end), **given)[:, -1]
         if not _close(early, whole[:, end - 1]):
             raise RuleError(
-                f"{where}: rule '{rule.name}' looks ahead: at step {end - 1} it says {_first(whole[:, end - 1], early)} knowing what comes"
-                f" and {_first(early, whole[:, end - 1])} without; a rule sees no later column"
+                f"{where}: rule '{rule.name}' looks ahead: at step {end - 1} it says {_apart(whole[:, end - 1], early)} knowing what comes"
+                f" and {_apart(early, whole[:, end - 1])} without; a rule sees no later column"
             )
         begin = max(0, end - WINDOW_STEPS)
         window = rule(fresh(begin, end), **given)[:, -1]
         if not _close(window, whole[:, end - 1]):
             raise RuleError(
                 f"{where}: rule '{rule.name}' looks back further than {WINDOW_STEPS} steps: at step {end - 1} it says"
-                f" {_first(window, whole[:, end - 1])} over a running window and {_first(whole[:, end - 1], window)} over the whole drive"
+                f" {_apart(window, whole[:, end - 1])} over a running window and {_apart(whole[:, end - 1], window)} over the whole drive"
             )
 
 
@@ -64,8 +64,8 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, atol=1e-3, rtol=1e-3)
 
 
-def _first(values: Tensor, other: Tensor) -> str:
-    """The first of values [B] that differs from the other's."""
+def _apart(values: Tensor, other: Tensor) -> str:
+    """That of values [B] which differs most from the other's, for a message."""
     return f"{float(values[int((values - other).abs().argmax())]):.4g}"
 
 

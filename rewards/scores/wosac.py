@@ -46,8 +46,8 @@ GROUPS = {
     "map_based": ("distance_to_road_edge", "off_road", "red_light"),
 }
 EVER = ("collision", "off_road", "red_light")
-HISTORY_TOLERANCE = 0.05  # m
-
+HISTORY_TOLERANCE = 0.05  # m that a rollout may be off the log before it is simulated
+SPACING = 0.5  # m between the points of an edge that are looked up
 NOTHING = 1e10  # m, to the nearest object where there is none
 LONGEST_TTC = 5.0  # s
 SAME_WAY, STRAIGHT_BEHIND = math.radians(75.0), math.radians(10.0)
@@ -271,9 +271,6 @@ def _edge_distance(judged: _Boxes, track: Track, edges: Tensor) -> Tensor:
     corners = judged.corners()
     inside = -_distance(corners.reshape(-1, 2), edges).view(corners.shape[:-1]).amin(-1)
     return torch.where(outside > 0, outside, inside)
-
-
-SPACING = 0.5  # m between the points of an edge that are looked up
 
 
 def _distance(points: Tensor, edges: Tensor) -> Tensor:
