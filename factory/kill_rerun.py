@@ -37,9 +37,9 @@ class Try:
 def measure_kills(preset: str, out: str, tries: int, kills: int, seed: int, threads: int) -> Path:
     """Run a factory undisturbed, then others that are killed and run again, and compare their manifests; writes metrics.json.
 
-    Every kill is SIGKILL for the whole process group, at a moment drawn evenly from the time the undisturbed run took, counted from
-    the last start. The undisturbed run and the tries that are over are kept in the folder and used again; one that was cut off starts from
-    nothing.
+    Every kill is SIGKILL for the whole process group. The moments are drawn evenly from the time the undisturbed run took; what passes
+    between two of them passes between a start and its kill. A kill counts as survived when its factory made the same in the end. The
+    undisturbed run and the tries that are over are kept in the folder and used again; one that was cut off starts from nothing.
 
     Args:
         preset: of the factory.
@@ -79,23 +79,23 @@ def _measure(preset: str, out: str, tries: int, kills: int, seed: int, threads: 
     }
     found = _kept(folder / TRIES, recipe)[:tries]
     for number in range(tries):
-        name, moments = f"try{number}", [draw.uniform(0, whole_s) for _ in range(kills)]
+        name, moments = f"try{number}", sorted(draw.uniform(0, whole_s) for _ in range(kills))
+        after = [moment - last for last, moment in zip([0.0, *moments], moments, strict=False)]
         if number >= len(found):
             shutil.rmtree(folder / name, ignore_errors=True)
-            found.append(killed(start(name), folder, name, moments, folder / "whole" / MANIFEST))
+            found.append(killed(start(name), folder, name, after, folder / "whole" / MANIFEST))
             _keep(folder / TRIES, recipe, found)
         one = found[number]
         shown = ", ".join(f"{at:.0f} s in {stage}" for at, stage in one.kills) or "never: it was done before"
         print(f"try {number}: killed {shown}: {'the same' if one.same else 'NOT the same: ' + one.difference}", flush=True)
     metrics = {
-        "kill_rerun_ok": Estimate(sum(one.same and bool(one.kills) for one in found)),
-        "kill_rerun_tried": Estimate(sum(bool(one.kills) for one in found)),
-        "kill_rerun_kills": Estimate(sum(len(one.kills) for one in found)),
+        "kill_rerun_ok": Estimate(sum(len(one.kills) for one in found if one.same)),
+        "kill_rerun_tried": Estimate(sum(len(one.kills) for one in found)),
     }
     command = f"xpeng-world measure-kills preset={preset} tries={tries} kills={kills} seed={seed} threads={threads}"
     record = evidence(metrics, command=command, seconds=time.monotonic() - began, seeds=[seed], threads=threads)
     path = write_evidence(folder / "metrics.json", record)
-    print(f"{metrics['kill_rerun_ok'].value:.0f} of {metrics['kill_rerun_tried'].value:.0f} the same; figures in {path}")
+    print(f"{metrics['kill_rerun_ok'].value:.0f} of {metrics['kill_rerun_tried'].value:.0f} kills survived; figures in {path}")
     return path
 
 

@@ -200,17 +200,35 @@ def test_finished_tries_are_kept(start, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "whole/ppo").mkdir(parents=True)
     (tmp_path / "whole/ppo/stage.json").write_text('{"seconds": 1.0}')
     measure_kills("smoke", str(tmp_path), 1, 1, 0, 1)
-    assert "1 of 1 the same" in capsys.readouterr().out
+    assert "1 of 1 kills survived" in capsys.readouterr().out
     (tmp_path / "try0/witness").touch()
     measure_kills("smoke", str(tmp_path), 2, 1, 0, 1)
     assert begun == ["whole", "try0", "whole", "try1"]
     assert (tmp_path / "try0/witness").exists()
     shown = capsys.readouterr().out
     assert shown.count("in ppo: the same") == 2
-    assert "2 of 2 the same" in shown
+    assert "2 of 2 kills survived" in shown
     measure_kills("smoke", str(tmp_path), 1, 1, 1, 1)  # another seed, other moments
     assert begun[-1] == "try0"
     assert not (tmp_path / "try0/witness").exists()
+
+
+def test_the_moments_of_kills_are_spread_over_the_run(start, tmp_path, monkeypatch, capsys) -> None:
+    waited = []
+
+    def survives(arguments: list[str], folder: Path, name: str, after: list[float], expected: Path) -> kill_rerun.Try:
+        waited.append(after)
+        return kill_rerun.Try(tuple((seconds, "ppo") for seconds in after), name == "try0", "'weights' of 'ppo'")
+
+    monkeypatch.setattr(kill_rerun, "killed", survives)
+    monkeypatch.setattr(kill_rerun, "command_line", lambda arguments: start("whole", 0))
+    (tmp_path / "whole/ppo").mkdir(parents=True)
+    (tmp_path / "whole/ppo/stage.json").write_text('{"seconds": 100.0}')
+    measure_kills("smoke", str(tmp_path), 2, 5, 0, 1)
+    for after in waited:
+        assert min(after) >= 0
+        assert 50 < sum(after) <= 100
+    assert "5 of 10 kills survived" in capsys.readouterr().out
 
 
 def test_no_factory_outlives_the_command(start, tmp_path) -> None:
