@@ -34,6 +34,9 @@ COMMANDS: dict[str, Command] = {
     "import": Command("turn a DonkeyCar tub or a plain video into shards", "data.importing:import_clips", ("kind", "path")),
     "train-tokenizer": Command("train the visual tokenizer on shards", "world_model.video.tokenizer:train_tokenizer"),
     "train-world": Command("train the video model of the learned world on shards", "world_model.video.train:train_world"),
+    "train-probes": Command(
+        "train the readers that judge pictures: of the ego's motion, of what is where", "world_model.video.train_probes:train_probes"
+    ),
     "train-policy": Command("train the car network or the VLA to imitate recorded driving", "rl.imitation:train_imitation"),
     "collect-starts": Command("gather roads and opening scenes from shards for a learned world", "factory.collect:collect_starts"),
     "ppo": Command("train the car network by reinforcement in a world", "rl.ppo:train_ppo"),
@@ -41,7 +44,7 @@ COMMANDS: dict[str, Command] = {
     "distil": Command("train a car network on a teacher's actions in the states it visits itself", "rl.distil:distil"),
     "eval": Command("score a policy in a world over a named suite", "evaluation.runner:evaluate", ("policy",)),
     "export": Command("compile a policy for the car and bundle it: ONNX, int8, TensorRT", "evaluation.export:export_policy", ("policy",)),
-    "fidelity": Command("measure the learned world's pictures on held-out clips", "evaluation.fidelity:fidelity"),
+    "fidelity": Command("measure how true the learned world is", "evaluation.fidelity:fidelity"),
     "bench": Command("measure speed, start-up time and memory", "evaluation.bench:bench"),
     "bench-car": Command("measure how long a policy takes to decide", "evaluation.bench_car:bench_car", ("policy",)),
     "measure-gain": Command("train PPO with several seeds and score what it gained", "factory.gain:measure_gain"),

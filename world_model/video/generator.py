@@ -15,7 +15,7 @@ from ...camera import CAMERA, Camera
 from ...errors import CheckpointError, ConfigError
 from ...scene import Scene
 from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
-from .layout import LayoutRasteriser, without_scenery
+from .layout import Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .warp import ego_motion, plane_flow, warp
 
@@ -43,6 +43,27 @@ def to_model(frame: Tensor) -> Tensor:
 def to_frame(image: Tensor) -> Tensor:
     """Images [B, 3, H, W] in [-1, 1] to frames uint8 [B, H, W, 3]."""
     return ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def shown_layout(layout: Layout, scene: Scene, previous: Scene | None, level: str, camera: Camera = CAMERA) -> Layout:
+    """What a model is shown of a layout; where something is hidden, pixels move as those of an empty world do.
+
+    Args:
+        layout: of `scene`, whole.
+        scene: [B].
+        previous: the scene before, or None.
+        level: "full", "no_scenery" or "none".
+        camera: the pinhole.
+    """
+    if level == "full":
+        return layout
+    motion = ego_motion((previous or scene).ego.state, scene.ego.state)
+    empty = plane_flow(motion, camera)
+    if level == "none":
+        return Layout(torch.zeros_like(layout.channels), empty)
+    kept = without_scenery(layout.channels)
+    hidden = (kept != layout.channels).any(1, keepdim=True)
+    return Layout(kept, torch.where(hidden, empty, layout.flow))
 
 
 class FrameGenerator:
@@ -116,17 +137,8 @@ class FrameGenerator:
     def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
         """What the denoiser is told of scenes [B], given the frames before [B, 3, H, W] in [-1, 1]."""
         device = self.device
-        layout = self._rasterise(scene, previous)
+        layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
         channels, flow = layout.channels.float() / 255, layout.flow
-        if self.layout_level != "full":
-            motion = ego_motion((previous or scene).ego.state, scene.ego.state)
-            empty = plane_flow(motion, self.camera)
-            if self.layout_level == "none":
-                channels, flow = torch.zeros_like(channels), empty
-            else:
-                kept = without_scenery(channels)
-                hidden = (kept != channels).any(1, keepdim=True)
-                channels, flow = kept, torch.where(hidden, empty, flow)
         warped, seen = warp(before, flow)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
@@ -174,4 +186,4 @@ def untrained(size_config: dict | None = None, **options: object) -> FrameGenera
     return FrameGenerator(FramePipeline(FrameDenoiser(**(size_config or {})), new_scheduler()), **options)  # type: ignore[arg-type]
 
 
-__all__: Sequence[str] = ("LAYOUT_LEVELS", "UNKNOWN_APPEARANCE", "FrameGenerator", "LayoutLevel", "numbers_of", "untrained")
+__all__: Sequence[str] = ("LAYOUT_LEVELS", "UNKNOWN_APPEARANCE", "FrameGenerator", "LayoutLevel", "numbers_of", "shown_layout", "untrained")

@@ -124,6 +124,23 @@ for _face, _name in _FACE_CHANNEL.items():
     _IS_COLOURED[int(_face)] = _face in _COLOURED
 
 
+@dataclass(frozen=True)
+class _View:
+    """Which face is nearest in each fine pixel; faces from `fixed` on are those of road users and signals."""
+
+    buffer: NDArray[np.int32]  # [h, w] index of the face, raster.BACKGROUND where there is none
+    inverse_depth: NDArray[np.float32]  # [h, w] of standing faces
+    static: NDArray[np.uint8]  # [fixed, C] channels of the faces that stand still
+    classes: NDArray[np.int64]  # [n] Face of the others
+    normals: NDArray[np.float32]  # [n, 3]
+    owner: NDArray[np.int64]  # [n] slot of the road user, or -2 - s of signal s
+
+    @property
+    def fixed(self) -> int:
+        """Number of faces that stand still."""
+        return len(self.static)
+
+
 class LayoutRasteriser:
     """Draws layouts of scenes for one camera; keeps the meshes of the road maps it saw last."""
 
@@ -162,47 +179,66 @@ class LayoutRasteriser:
             self._draw(scene, previous, b, channels[b], flow[b])
         return Layout(torch.from_numpy(channels), torch.from_numpy(flow))
 
-    def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
+    @torch.no_grad()
+    def instances(self, scene: Scene) -> Tensor:
+        """What is nearest in each pixel, int64 [B, H, W]: slot n of a road user, -2 - s of signal s, -1 of anything else.
+
+        A pixel of the layout averages several finer ones; this is the finer one right below its centre.
+        """
+        out = np.empty((scene.batch_size, self.camera.height, self.camera.width), np.int64)
+        half = self.factor // 2
+        for b in range(scene.batch_size):
+            view = self._see(scene, b)
+            owner = np.concatenate((view.owner, [-1]))  # the last one is of what does not move
+            face = view.buffer[half :: self.factor, half :: self.factor] - view.fixed
+            out[b] = owner[np.where(face >= 0, face, len(owner) - 1)]
+        return torch.from_numpy(out)
+
+    def _see(self, scene: Scene, b: int) -> _View:
+        """Draw which face is nearest in each fine pixel."""
         road = scene.road[b]
         mesh = self._meshes.get(road)
         static = self._static(mesh)
-        fixed = len(static)
         pose = scene.ego.state[b, :3].double().numpy()
         agents = scene.agents
-        state = agents.state[b].double().numpy()
-        valid = agents.valid[b].numpy()
         quads = np.empty((MAX_MOVING_FACES, 4, 3), np.float32)
         normals = np.empty((MAX_MOVING_FACES, 3), np.float32)
         classes = np.empty(MAX_MOVING_FACES, np.int64)
-        slots = np.empty(MAX_MOVING_FACES, np.int64)
+        owner = np.empty(MAX_MOVING_FACES, np.int64)
         n = raster.agent_faces(
-            state, agents.kind[b].numpy(), valid, agents.brake[b].numpy(), _PARTS, _PART_COUNT,
-            int(Face.REAR_LAMP), int(Face.BRAKE_LAMP), quads, normals, classes, slots, 0,
+            agents.state[b].double().numpy(), agents.kind[b].numpy(), agents.valid[b].numpy(), agents.brake[b].numpy(), _PARTS, _PART_COUNT,
+            int(Face.REAR_LAMP), int(Face.BRAKE_LAMP), quads, normals, classes, owner, 0,
         )  # fmt: skip
         n = raster.signal_faces(
             road.signal_head[0].double().numpy(), scene.signals[b].numpy(), pose, REACH,
-            int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), SIGNAL_LENS, SIGNAL_PITCH, quads, normals, classes, slots, n,
+            int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), SIGNAL_LENS, SIGNAL_PITCH, quads, normals, classes, owner, n,
         )  # fmt: skip
         buffer = np.full(self._shape, raster.BACKGROUND, np.int32)
         inverse_depth = np.zeros(self._shape, np.float32)
         raster.draw_ground(mesh.ground, mesh.ground_class, 0, pose, self._optics, REACH, buffer)
         raster.draw_solid(mesh.solid, mesh.solid_normal, len(mesh.ground), pose, self._optics, REACH, buffer, inverse_depth)
-        raster.draw_solid(quads[:n], normals[:n], fixed, pose, self._optics, REACH, buffer, inverse_depth)
-        colour = agents.colour[b].numpy()[np.maximum(slots[:n], 0)] * (slots[:n] >= 0)[:, None]
-        moving = _palette(classes[:n], normals[:n], colour)
+        raster.draw_solid(quads[:n], normals[:n], len(static), pose, self._optics, REACH, buffer, inverse_depth)
+        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n])
+
+    def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
+        view = self._see(scene, b)
+        agents = scene.agents
+        state = agents.state[b].double().numpy()
+        colour = agents.colour[b].numpy()[np.maximum(view.owner, 0)] * (view.owner >= 0)[:, None]
+        moving = _palette(view.classes, view.normals, colour)
         focal, above, _, pitch = self._optics
         raster.compose(
-            buffer, inverse_depth, static, moving, self._ground, above, focal, pitch, self.factor,
+            view.buffer, view.inverse_depth, view.static, moving, self._ground, above, focal, pitch, self.factor,
             CHANNEL["inverse_depth"], CHANNEL["height"], channels,
         )  # fmt: skip
         before = scene if previous is None else previous
         agent_before = state[:, :3].copy()
         if previous is not None:
-            same = valid & previous.agents.valid[b].numpy() & (previous.agents.id[b].numpy() == agents.id[b].numpy())
-            agent_before[same] = previous.agents.state[b, :, :3].double().numpy()[same]
+            same = agents.valid[b] & previous.agents.valid[b] & (previous.agents.id[b] == agents.id[b])
+            agent_before[same.numpy()] = previous.agents.state[b, :, :3].double().numpy()[same.numpy()]
         raster.motion(
-            buffer, inverse_depth, fixed, slots[:n], state[:, :3].copy(), agent_before, pose,
-            before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
+            view.buffer, view.inverse_depth, view.fixed, view.owner, state[:, :3].copy(), agent_before,
+            scene.ego.state[b, :3].double().numpy(), before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
         )  # fmt: skip
 
 

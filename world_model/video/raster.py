@@ -187,7 +187,7 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
 def motion(buffer, inverse_depth, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out):
     """Where each pixel of the coarse image was in the previous one, out [2, H, W] pixels (u, v): static world and moving boxes.
 
-    agent_of_face [D] is the agent's slot or -1 of face `fixed` and on; agent_now and agent_before [N, 3]
+    agent_of_face [D] is the agent's slot, or negative, of face `fixed` and on; agent_now and agent_before [N, 3]
     are x, y, heading. Sky moves with the rotation alone.
     """
     height, width = out.shape[1], out.shape[2]
@@ -295,7 +295,7 @@ def agent_faces(state, kind, valid, brake, parts, part_count, rear_lamp, brake_l
 
 @njit(cache=True, nogil=True)
 def signal_faces(heads, states, pose, reach, housing, first_lens, lens, pitch, quads, normals, classes, slots, n):
-    """Append the housing and the lit lens of each signal head near the ego; heads [S, 4] are x, y, z, heading served."""
+    """Append the housing and the lit lens of each signal head near the ego; heads [S, 4] are x, y, z, heading served; slots: -2 - s."""
     box = np.empty(5, np.float64)
     for s in range(heads.shape[0]):
         dx, dy = heads[s, 0] - pose[0], heads[s, 1] - pose[1]
@@ -307,7 +307,7 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, lens, pitch, q
         end = box_faces(box, z - 1.6 * pitch, z + 1.6 * pitch, quads, normals, n)
         for i in range(n, end):
             classes[i] = housing
-            slots[i] = -1
+            slots[i] = -2 - s
         n = end
         state = states[s]
         if 1 <= state <= 3:
@@ -321,6 +321,6 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, lens, pitch, q
                 quads[n, corner, 2] = centre - half if corner < 2 else centre + half
             normals[n, 0], normals[n, 1], normals[n, 2] = -cos, -sin, 0.0
             classes[n] = first_lens + state - 1
-            slots[n] = -1
+            slots[n] = -2 - s
             n += 1
     return n

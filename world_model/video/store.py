@@ -147,6 +147,17 @@ class FrameStore:
         """Frames uint8 [n, H, W, 3]."""
         return torch.from_numpy(np.asarray(self._arrays["frames"])[index])
 
+    def motions(self, first: NDArray[np.int64], length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """How the ego moved in windows that begin at frames `first` [B] and end `length` steps later.
+
+        Returns:
+            the ego's state at the end [B, 7], the mean steering command on the way [B], and whether there is a scene [B].
+        """
+        way = np.asarray(first)[:, None] + np.arange(length)
+        ego, actions, known = (np.asarray(self._arrays[name]) for name in ("ego", "actions", "has_scene"))
+        last = np.asarray(first) + length
+        return torch.from_numpy(ego[last]), torch.from_numpy(actions[way][..., 0].mean(1)), torch.from_numpy(known[last])
+
     def layout(self, index: int) -> NDArray[np.uint8]:
         """Layout channels [C, H, W] of a frame."""
         end = int(self._ends[index])

@@ -8,7 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..scene import Scene, Track
+from ...scene import Scene, Track
+from ...world_model.video.layout import Layout, LayoutRasteriser, composite
+from ...world_model.video.warp import warp
 
 BASELINES = ("copied", "warped", "mean", "composite")
 METHODS = ("generated", *BASELINES)
@@ -17,13 +19,17 @@ METHODS = ("generated", *BASELINES)
 class Generator(Protocol):
     """The part of the video model that a rollout needs."""
 
+    layout_level: str
+
     def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
         """The frame [B, H, W, 3] uint8 of `scene`, after `frame` of `previous`."""
         ...
 
 
 @torch.inference_mode()
-def rollout(generator: Generator, track: Track, frame: Tensor, actions: Tensor, mean: Tensor, seed: int) -> Iterator[dict[str, Tensor]]:
+def rollout(
+    generator: Generator, track: Track, frame: Tensor, actions: Tensor, mean: Tensor, seed: int
+) -> Iterator[tuple[dict[str, Tensor], Layout]]:
     """Paint the scenes of tracks one after the other, each from the model's own last picture.
 
     Args:
@@ -36,11 +42,10 @@ def rollout(generator: Generator, track: Track, frame: Tensor, actions: Tensor, 
 
     Yields:
         pictures [B, H, W, 3] by method at columns 1, 2, ...: the model's ("generated"), the first picture ("copied"), the first
-        picture moved by the ego's and the boxes' motion alone and sampled once ("warped"), the mean picture, and the flat
-        picture of the layout ("composite").
+        picture moved by the motion that the model is told of and sampled once ("warped"), the mean picture, and the flat
+        picture of what the model is shown of the layout ("composite"); and the whole layout of each column.
     """
-    from ..world_model.video.layout import LayoutRasteriser, composite
-    from ..world_model.video.warp import warp
+    from ...world_model.video.generator import shown_layout
 
     rasteriser = LayoutRasteriser()
     generated, first = frame, frame.permute(0, 3, 1, 2).float()
@@ -53,12 +58,14 @@ def rollout(generator: Generator, track: Track, frame: Tensor, actions: Tensor, 
         step = torch.full((track.batch_size,), column, dtype=torch.int64)
         generated = generator.next(previous, scene, generated, actions[:, column - 1], seeds, step)
         layout = rasteriser(scene, previous)
-        origin, _ = warp(origin, layout.flow)
+        shown = shown_layout(layout, scene, previous, generator.layout_level)
+        origin, _ = warp(origin, shown.flow)
         warped, _ = warp(first, origin)
-        yield {
+        pictures = {
             "generated": generated,
             "copied": frame,
             "warped": warped.permute(0, 2, 3, 1).round().to(torch.uint8),
             "mean": mean.expand_as(frame),
-            "composite": composite(layout),
+            "composite": composite(shown),
         }
+        yield pictures, layout

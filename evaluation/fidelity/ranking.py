@@ -1,0 +1,112 @@
+"""Do both worlds rank policies the same? Many policies, good and bad, scored on the same episodes of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from ...errors import ConfigError
+from ...policies import load_policy
+from ...world_model.learned import SHIPPED
+from ..bootstrap import Estimate
+from ..runner import run_suite
+from ..suites import load_suite
+
+NAMED = ("expert", "tutor", "noisy_expert", "lazy", "crawl", "idle", "random", "reckless", "offroad", "circle")
+SHIPPED_POLICIES = ("imitation", "ppo", "micro", "vla")
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Points of P policies on E episodes in both worlds, NaN where an episode could not be scored."""
+
+    policies: list[str]
+    reference: NDArray[np.float64]  # [P, E]
+    learned: NDArray[np.float64]  # [P, E]
+
+
+def rank_policies(world: str, policies: Sequence[str] | None, suite: str, episodes: int | None, seed: int, workers: int | None) -> Ranking:
+    """Score policies in the reference world and in `world`.
+
+    Args:
+        world: the learned one.
+        policies: names or folders; the drivers by name and the shipped networks when None.
+        suite: of episodes; both worlds draw their own roads of its split from its seeds.
+        episodes: the first so many; all when None.
+        seed: added to the suite's seeds.
+        workers: processes for the reference world.
+
+    Raises:
+        ConfigError: fewer than three policies, or one that does not exist.
+    """
+    chosen = list(policies) if policies else [*NAMED, *(str(SHIPPED / name) for name in SHIPPED_POLICIES)]
+    if len(chosen) < 3:
+        raise ConfigError(f"{len(chosen)} policies cannot be ranked; give three or more, or none for the shipped ones")
+    for name in chosen:
+        load_policy(name)
+    cut = load_suite(suite).first(episodes)
+    points: dict[str, list[NDArray[np.float64]]] = {"reference": [], world: []}
+    for name in chosen:
+        for place, rows in points.items():
+            found = run_suite(name, place, cut, workers=workers, seed=seed)
+            rows.append(np.array([row.scores.get("epdms", np.nan) for row in found.rows]))
+            print(f"{Path(name).name:>16} in {Path(place).name:<10} {found.score:6.1f} points", flush=True)
+    return Ranking([Path(name).name for name in chosen], np.stack(points["reference"]), np.stack(points[world]))
+
+
+def ranking_figures(ranking: Ranking, seed: int = 0) -> dict[str, Estimate]:
+    """Spearman and Pearson correlation of the policies' mean points, episodes resampled in each world."""
+    episodes = ranking.reference.shape[1]
+    rng = np.random.default_rng(seed)
+
+    def correlations(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:
+        a, b = np.nanmean(ranking.reference[:, first], 1), np.nanmean(ranking.learned[:, second], 1)
+        return float(spearmanr(a, b).statistic), float(np.corrcoef(a, b)[0, 1])
+
+    value = correlations(np.arange(episodes), np.arange(episodes))
+    drawn = np.array([correlations(*rng.integers(episodes, size=(2, episodes))) for _ in range(RESAMPLES)])
+    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    n = len(ranking.policies)
+    return {
+        "ranking_spearman": Estimate(value[0], float(low[0]), float(high[0]), n),
+        "ranking_pearson": Estimate(value[1], float(low[1]), float(high[1]), n),
+        "ranking_policies": Estimate(float(n)),
+    }
+
+
+def ranking_table(ranking: Ranking) -> str:
+    """A CSV: mean points of each policy in both worlds."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["policy", "reference", "learned"])
+    for name, a, b in zip(ranking.policies, ranking.reference, ranking.learned, strict=True):
+        table.writerow([name, f"{np.nanmean(a):.2f}", f"{np.nanmean(b):.2f}"])
+    return text.getvalue()
+
+
+def plot_ranking(ranking: Ranking, path: Path) -> Path:
+    """Points in the learned world against points in the reference, one mark a policy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.2, 5))
+    a, b = np.nanmean(ranking.reference, 1), np.nanmean(ranking.learned, 1)
+    axes.plot([0, 100], [0, 100], color="0.8", linewidth=1)
+    axes.scatter(a, b, s=24)
+    for name, x, y in zip(ranking.policies, a, b, strict=True):
+        axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="points in the reference world", ylabel="points in the learned world", xlim=(-3, 103), ylim=(-3, 103))
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+    return path

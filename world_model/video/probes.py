@@ -1,0 +1,144 @@
+"""Networks that read a picture back: how the ego moved, and where road users and lit signals are. They judge the video model."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ...errors import CheckpointError
+from .layout import AGENT_CHANNELS, CHANNEL
+
+FORMAT = 1  # version of a folder of probes
+LAGS = (4, 2, 0)  # steps of the pictures that motion is read off, before the last one
+MOTION = ("steering", "speed", "yaw_rate")  # rad, m/s, rad/s; of a recording without a scene: its steering command, nothing, nothing
+MOTION_SCALE = (0.15, 10.0, 0.25)
+CLASSES = ("agent", "red", "yellow", "green")
+CHUNK = 128  # pictures read at once
+_LIGHTS = tuple(CHANNEL[name] for name in CLASSES[1:])
+_FILE, _PAGE = "probes.safetensors", "probes.json"
+
+
+class MotionReader(nn.Module):
+    """Inverse dynamics: reads steering, speed and yaw rate off three pictures, 0.4, 0.2 and 0 s ago."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (32, 48, 64, 96)
+        layers: list[nn.Module] = []
+        before = 9
+        for i, width in enumerate(widths):
+            kernel = 5 if i < 2 else 3
+            layers += [nn.Conv2d(before, width, kernel, stride=2, padding=kernel // 2), nn.GroupNorm(4, width), nn.SiLU()]
+            before = width
+        self.camera = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * 4 * 8, 128), nn.SiLU())
+        self.out = nn.Linear(128, len(MOTION))
+        self.register_buffer("scale", torch.tensor(MOTION_SCALE), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Motion [B, 3] in SI units from pictures [B, 3, 3, H, W] in [0, 1], the oldest first."""
+        old, middle, new = pictures.unbind(1)
+        return self.out(self.camera(torch.cat((new - 0.5, 3 * (new - middle), 3 * (middle - old)), 1))) * self.scale
+
+
+class SceneReader(nn.Module):
+    """Finds what is where: logits of CLASSES for every pixel of a picture."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(12, width, 3, padding=1)
+        self.fine = nn.ModuleList(_block(width) for _ in range(2))
+        self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
+        self.coarse = nn.ModuleList(_block(2 * width) for _ in range(3))
+        self.up = nn.Conv2d(2 * width, 4 * width, 1)
+        self.last = _block(width)
+        self.out = nn.Conv2d(width, 4 * len(CLASSES), 3, padding=1)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Logits [B, 4, H, W] from pictures [B, 3, H, W] in [0, 1]."""
+        x = self.stem(nn.functional.pixel_unshuffle(picture - 0.5, 2))
+        for block in self.fine:
+            x = x + block(x)
+        y = self.down(x)
+        for block in self.coarse:
+            y = y + block(y)
+        x = x + nn.functional.pixel_shuffle(self.up(y), 2)
+        x = x + self.last(x)
+        return nn.functional.pixel_shuffle(self.out(x), 2)
+
+
+class Probes(nn.Module):
+    """Both readers, as one thing to train, keep and load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.motion, self.scene = MotionReader(), SceneReader()
+
+    @torch.inference_mode()
+    def read_motion(self, frames: Tensor) -> Tensor:
+        """Motion [B, T - 4, 3] of MOTION at columns 4 and on of videos [B, T, H, W, 3] uint8."""
+        columns = range(LAGS[0], frames.shape[1])
+        stacks = torch.stack([frames[:, [t - lag for lag in LAGS]] for t in columns], 1).flatten(0, 1)
+        read = torch.cat([self.motion(pictures_of(part)) for part in stacks.split(CHUNK)])
+        return read.view(frames.shape[0], len(columns), len(MOTION))
+
+    @torch.inference_mode()
+    def read_scene(self, frames: Tensor) -> Tensor:
+        """Probability [n, 4, H, W] of CLASSES in every pixel of pictures [n, H, W, 3] uint8."""
+        return torch.cat([torch.sigmoid(self.scene(pictures_of(part))) for part in frames.split(CHUNK)])
+
+    def save(self, folder: str | Path, facts: dict | None = None) -> None:
+        """Write weights (float16) and a page with the format's version."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".{_FILE}.{os.getpid()}"
+        save_file({name: tensor.detach().cpu().half().contiguous() for name, tensor in self.state_dict().items()}, aside)
+        os.replace(aside, folder / _FILE)
+        aside = folder / f".{_PAGE}.{os.getpid()}"
+        aside.write_text(json.dumps({"format": "xpeng-world-probes", "version": FORMAT, "facts": facts or {}}, indent=1) + "\n")
+        os.replace(aside, folder / _PAGE)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Probes:
+        """Read probes that `save` wrote.
+
+        Raises:
+            CheckpointError: files that are missing, damaged or of another version.
+        """
+        folder = Path(folder)
+        for name in (_PAGE, _FILE):
+            if not (folder / name).is_file():
+                raise CheckpointError(f"no probes in '{folder}': {name} is missing; train some with `xpeng-world train-probes`")
+        try:
+            meta = json.loads((folder / _PAGE).read_text())
+            if meta.get("format") != "xpeng-world-probes" or meta.get("version") != FORMAT:
+                raise CheckpointError(f"'{folder}' holds probes of version {meta.get('version')}; this code reads {FORMAT}")
+            probes = cls()
+            probes.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / _FILE).items()})
+        except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"the probes in '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
+        return probes.eval()
+
+
+def scene_targets(channels: Tensor) -> Tensor:
+    """What the scene reader should say of layouts [B, C, H, W] uint8: coverage [B, 4, H, W] in [0, 1]."""
+    agents = channels[:, list(AGENT_CHANNELS)].int().sum(1, keepdim=True).clamp_max(255)
+    return torch.cat((agents, channels[:, list(_LIGHTS)].int()), 1).float() / 255
+
+
+def pictures_of(frames: Tensor) -> Tensor:
+    """Pictures [..., 3, H, W] in [0, 1] from frames [..., H, W, 3] uint8."""
+    return frames.movedim(-1, -3).float() / 255
+
+
+def _block(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
+    )
