@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -67,11 +67,17 @@ class Outcome(Batched):
     route_end: Tensor  # [B] bool
     rule_values: Tensor  # [B, R]
     ended_by: dict[str, Tensor]  # bool [B] by the rule that ended the episode
+    doubts: dict[str, Tensor] = field(default_factory=dict)  # [B] by guard of the world, above 1 past its threshold
+
+    @property
+    def doubted(self) -> Tensor:
+        """Whether the world's guards no longer believe its pictures [B]."""
+        return torch.stack([value > 1 for value in self.doubts.values()]).any(0) if self.doubts else torch.zeros_like(self.terminated)
 
     @property
     def truncated(self) -> Tensor:
-        """Whether the time limit or the end of the route was reached [B]."""
-        return self.time_limit | self.route_end
+        """Whether the time limit or the end of the route was reached, or a guard tripped [B]."""
+        return self.time_limit | self.route_end | self.doubted
 
     @property
     def done(self) -> Tensor:
@@ -151,6 +157,12 @@ class DrivingLoop:
             route_end=track.derived(route_position).arc[:, -1] >= state.scene.route.length - ROUTE_END_MARGIN,
             rule_values=values,
             ended_by=judged.ended_by,
+            doubts=getattr(self.world, "doubts", _no_doubts)(state),
         )
         recorded = None if episodes.recorded is None else (*episodes.recorded, state.scene)
         return Episodes(state, track, episodes.total + outcome.reward, totals, recorded), outcome
+
+
+def _no_doubts(state: WorldState) -> dict[str, Tensor]:
+    """What a world without guards says."""
+    return {}

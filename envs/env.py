@@ -24,7 +24,8 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
 
     `terminated` is a rule's verdict (a collision, say); `truncated` is the end of the route or of the time. `info` has
     `rules` (every rule's value of this step), `stats` (`return`, `length`, mean of every rule so far), `scenario`, and
-    `ended` on the last step (the rule that ended it, "route_end" or "time_limit").
+    `ended` on the last step (the rule that ended it, "route_end" or "time_limit"). With `world_options={"guards": True}` there is
+    `guards` too, and an episode that a guard of the learned world no longer believes is truncated ("guard_NAME").
 
     Example:
         >>> import gymnasium, xpeng_world

@@ -31,15 +31,16 @@ def describe_scenario(world: World, seed: int, wanted: Mapping[str, Any], scene:
 
 
 def ending(outcome: Outcome, row: int) -> str | None:
-    """Why episode `row` is over: the rule that ended it, "route_end" or "time_limit"; None while it runs."""
-    for name, ended in (*outcome.ended_by.items(), ("route_end", outcome.route_end), ("time_limit", outcome.time_limit)):
+    """Why episode `row` is over: the rule that ended it, "guard_NAME", "route_end" or "time_limit"; None while it runs."""
+    guards = [(f"guard_{name}", value > 1) for name, value in outcome.doubts.items()]
+    for name, ended in (*outcome.ended_by.items(), *guards, ("route_end", outcome.route_end), ("time_limit", outcome.time_limit)):
         if bool(ended[row]):
             return name
     return "terminated" if bool(outcome.terminated[row]) else None
 
 
 def step_info(rules: Sequence[str], episodes: Episodes, outcome: Outcome, row: int = 0) -> dict[str, Any]:
-    """The info of one episode after a step: `rules`, `stats` and, on its last step, `ended`."""
+    """The info of one episode after a step: `rules`, `stats`, `guards` where the world has some and, on its last step, `ended`."""
     values = outcome.rule_values[row].tolist()
     length = int(episodes.steps[row])
     means = (episodes.rule_totals[row] / max(length, 1)).tolist()
@@ -47,6 +48,8 @@ def step_info(rules: Sequence[str], episodes: Episodes, outcome: Outcome, row: i
         "rules": dict(zip(rules, values, strict=True)),
         "stats": {"return": float(episodes.total[row]), "length": length, "rules": dict(zip(rules, means, strict=True))},
     }
+    if outcome.doubts:
+        info["guards"] = {name: float(value[row]) for name, value in outcome.doubts.items()}
     reason = ending(outcome, row)
     if reason is not None:
         info["ended"] = reason
@@ -71,6 +74,9 @@ def batched_step_info(rules: Sequence[str], episodes: Episodes, outcome: Outcome
     info: dict[str, Any] = {}
     info["rules"], info["_rules"] = table({name: values[:, i] for i, name in enumerate(rules)}), told.copy()
     info["stats"], info["_stats"] = stats, told.copy()
+    if outcome.doubts:
+        guards = {name: value.cpu().numpy().astype(np.float64) for name, value in outcome.doubts.items()}
+        info["guards"], info["_guards"] = table(guards), told.copy()
     over = outcome.done.cpu().numpy() & told
     if over.any():
         info["ended"] = np.array([ending(outcome, row) if over[row] else None for row in range(len(over))], dtype=object)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from ..vehicles import bicycle_step, check_actions
 from ..world import WorldState
 from .starts import StartBank
 from .traffic import Traffic, make_traffic
+
+if TYPE_CHECKING:
+    from .guards import Guards
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small"
 
@@ -32,6 +35,12 @@ class Generator(Protocol):
         """The frame of `scene` after `frame`, which showed `previous`; `step` is the index of `scene` in its episode."""
         ...
 
+    def next_twice(
+        self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What `next` returns, and a second painting that differs in its noise alone."""
+        ...
+
 
 class LearnedWorld:
     """World of B episodes side by side that needs no simulator; states are values.
@@ -41,14 +50,24 @@ class LearnedWorld:
         traffic: moves the other road users.
         starts: where episodes begin; None leaves only `reset_from`.
         profile: the ego's vehicle.
+        guards: watch whether the pictures can still be believed; need a generator.
     """
 
-    def __init__(self, generator: Generator | None, traffic: Traffic, starts: StartBank | None, profile: str = "sedan") -> None:
+    def __init__(
+        self, generator: Generator | None, traffic: Traffic, starts: StartBank | None, profile: str = "sedan", guards: Guards | None = None
+    ) -> None:
         self.generator, self.traffic, self.starts, self.profile = generator, traffic, starts, profile
+        self.guards = guards if generator is not None else None
 
     @classmethod
     def load(
-        cls, path: str | Path = SHIPPED, camera: bool = True, traffic: str = "idm", profile: str = "sedan", **generator: Any
+        cls,
+        path: str | Path = SHIPPED,
+        camera: bool = True,
+        traffic: str = "idm",
+        profile: str = "sedan",
+        guards: bool = False,
+        **generator: Any,
     ) -> LearnedWorld:
         """Build the world from a folder of weights.
 
@@ -57,6 +76,7 @@ class LearnedWorld:
             camera: whether to paint frames; black ones are much faster.
             traffic: name for `make_traffic`.
             profile: name for `vehicle_profile`.
+            guards: whether to watch the pictures, see `world_model.guards`; a step then takes more than twice as long.
             generator: further options of `FrameGenerator.load`, such as the sampler's `steps`.
 
         Raises:
@@ -69,7 +89,12 @@ class LearnedWorld:
             from .video.generator import FrameGenerator
 
             painter = FrameGenerator.load(path, **generator)
-        return cls(painter, moved, StartBank.load(path), profile)
+        watching = None
+        if guards and camera:
+            from .guards import Guards
+
+            watching = Guards.load(path)
+        return cls(painter, moved, StartBank.load(path), profile, watching)
 
     def reset(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> WorldState:
         """Begin one episode per seed from the start bank.
@@ -99,6 +124,8 @@ class LearnedWorld:
         scenes = dataclasses.replace(scenes, agents=agents)
         if frame is None:
             frame = self.generator.first(scenes, seed) if self.generator is not None else _black(scenes)
+        if self.guards is not None:
+            memory = self.guards.begin(memory, frame)
         return WorldState(scenes, frame, seed, torch.zeros_like(seed), memory)
 
     @torch.no_grad()
@@ -112,13 +139,22 @@ class LearnedWorld:
         check_actions(actions, step.shape[0])
         actions = actions.detach().to(scene.ego.state)
         ego = bicycle_step(scene.ego, actions, scene.profile, DT)
-        agents, memory = self.traffic.step(scene, ego, state.memory, seed, step)
+        before = state.memory if self.guards is None else state.memory.traffic
+        agents, memory = self.traffic.step(scene, ego, before, seed, step)
         time = scene.time + DT
         following = dataclasses.replace(scene, ego=ego, agents=agents, signals=scene.road.signals_at(time), time=time)
         frame = state.frame
         if self.generator is not None:
-            frame = self.generator.next(scene, following, frame, actions, seed, step + 1)
+            if self.guards is None:
+                frame = self.generator.next(scene, following, frame, actions, seed, step + 1)
+            else:
+                frame, other = self.generator.next_twice(scene, following, frame, actions, seed, step + 1)
+                memory = self.guards.look(state.memory, memory, following, frame, other)
         return WorldState(following, frame, seed, step + 1, memory)
+
+    def doubts(self, state: WorldState) -> dict[str, Tensor]:
+        """How near each guard is to its threshold [B], above 1 past it; empty without guards."""
+        return {} if self.guards is None else self.guards.doubts(state.memory)
 
 
 def _black(scene: Scene) -> Tensor:

@@ -15,7 +15,8 @@ from . import pictures, rollouts
 from .pictures import BARE_AHEAD, SECOND
 from .rollouts import STRIP_STEPS
 
-PARTS = ("pictures", "reading", "outcomes", "ranking")
+PARTS = ("pictures", "reading", "outcomes", "ranking", "guards")
+GUARD_EPISODES = 96
 SHIPPED_PROBES = "shipped"
 
 
@@ -39,7 +40,8 @@ def fidelity(
     """Measure how true a learned world is; writes metrics.json and, by part, tables, strips and plots.
 
     Parts: "pictures" (errors ahead, by region and by level of layout, long rollouts), "reading" (actions and scenes read back off
-    long rollouts, and their Frechet distance), "outcomes" (false-safe rate), "ranking" (policies scored in both worlds), or "all".
+    long rollouts, and their Frechet distance), "outcomes" (false-safe rate), "ranking" (policies scored in both worlds), "guards"
+    (their thresholds, as a guards.json for the world's folder, and how well they tell strange drives from usual ones), or "all".
 
     Raises:
         ConfigError: no such world or part, or a number out of range.
@@ -75,6 +77,14 @@ def fidelity(
         write_text(folder / "ranking.csv", ranking_table(ranking))
         plot_ranking(ranking, folder / "ranking.png")
         figures |= ranking_figures(ranking)
+    if "guards" in wanted:
+        from ...world_model.guards import PAGE, write_thresholds
+        from .guarding import calibrate, guard_figures, load_measuring
+
+        measuring = load_measuring(world)
+        thresholds = calibrate(measuring, GUARD_EPISODES, seed)
+        write_thresholds(folder / PAGE, thresholds, {"episodes": GUARD_EPISODES, "split": "validation", "seed": seed})
+        figures |= guard_figures(measuring, thresholds, GUARD_EPISODES, seed)
     command = _command(world, data, part, wanted, clips, seconds, steps, seed, failures, suite, episodes)
     record = evidence(figures, command=command, seconds=time.perf_counter() - began, seeds=[seed])
     path = write_evidence(folder / "metrics.json", record)

@@ -20,6 +20,7 @@ from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .warp import ego_motion, plane_flow, warp
 
 FORMAT = 1  # version of a world model's folder
+OTHER_NOISE = 104_729  # salt of a second painting's noise
 LayoutLevel = Literal["full", "no_scenery", "none"]
 LAYOUT_LEVELS = ("full", "no_scenery", "none")
 
@@ -127,11 +128,20 @@ class FrameGenerator:
         """
         return to_frame(self._sample(scene, previous, to_model(frame), actions, seed, step))
 
+    @torch.no_grad()
+    def next_twice(
+        self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What `next` returns, and a second painting that differs in its noise alone."""
+        condition = self.condition(scene, previous, to_model(frame), actions)
+        return to_frame(self._paint(condition, seed, step)), to_frame(self._paint(condition, seed, step, OTHER_NOISE))
+
     def _sample(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-        device = self.device
-        condition = self.condition(scene, previous, before, actions)
-        noise = episode_noise(seed.tolist(), step.tolist(), (3, self.camera.height, self.camera.width)).to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+        return self._paint(self.condition(scene, previous, before, actions), seed, step)
+
+    def _paint(self, condition: Condition, seed: Tensor, step: Tensor, salt: int = 0) -> Tensor:
+        noise = episode_noise(seed.tolist(), step.tolist(), (3, self.camera.height, self.camera.width), salt).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.pipeline(condition, noise, self.steps).cpu()
 
     def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
