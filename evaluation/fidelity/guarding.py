@@ -31,7 +31,7 @@ TOGETHER = 8
 Change = Callable[[WorldState], WorldState]
 
 
-def _moved(state: WorldState, change: Callable[[Tensor], None]) -> WorldState:
+def _moved(state: WorldState, change: Callable[[Tensor], Tensor]) -> WorldState:
     ego = state.scene.ego.state.clone()
     change(ego)
     scene: Scene = dataclasses.replace(state.scene, ego=Ego(ego))
