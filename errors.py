@@ -22,6 +22,10 @@ class CheckpointError(XPengWorldError):
     """Weights or a training state that are missing, damaged or of another version."""
 
 
+class TrainingError(XPengWorldError):
+    """A training that cannot go on; what it had saved before is kept."""
+
+
 class SimulatorError(XPengWorldError):
     """The traffic engine or the renderer failed or was used in a way it cannot serve."""
 

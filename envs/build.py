@@ -11,6 +11,8 @@ import gymnasium
 import numpy as np
 
 from ..errors import ConfigError
+from ..rewards import load_design
+from ..rewards.design import Design
 from ..scenario import nearest
 from ..world import World
 from .core import DrivingLoop, Episodes, StepDesign
@@ -46,8 +48,6 @@ def build_loop(
     if max_episode_steps is not None and max_episode_steps < 1:
         raise ConfigError(f"max_episode_steps is {max_episode_steps}; give a number of steps from 1, or None for no limit")
     if isinstance(reward, str | Path):
-        from ..rewards import load_design
-
         design: StepDesign = load_design(reward)
     elif callable(getattr(reward, "step", None)):
         design = reward
@@ -58,7 +58,26 @@ def build_loop(
         if not isinstance(world, str | Path):
             raise ConfigError(f"profile='{profile}' is for worlds given by name; give it to the world itself")
         options["profile"] = profile
-    return DrivingLoop(make_world(world, **options), design, max_episode_steps, record)
+    made = make_world(world, **options)
+    left_out: tuple[str, ...] = ()
+    if getattr(made, "ego_only", False):
+        design, left_out = ego_only(design)
+    return DrivingLoop(made, design, max_episode_steps, record, left_out)
+
+
+def ego_only(design: StepDesign) -> tuple[StepDesign, tuple[str, ...]]:
+    """What of a design holds in a world that knows nothing but the ego, and the rules that are left out; a warning names them.
+
+    Raises:
+        ConfigError: nothing is left of it.
+    """
+    if not isinstance(design, Design):
+        return design, ()
+    kept, left_out = design.ego_only()
+    if left_out:
+        unpaid = "" if kept.terms or kept.costs else "; no term is left, so every reward is 0: write a design of rules of the ego alone"
+        gymnasium.logger.warn(f"this world knows no road and no traffic; left out of design '{design.name}': {', '.join(left_out)}{unpaid}")
+    return kept, left_out
 
 
 def check_render_mode(mode: str | None) -> None:

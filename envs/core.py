@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..batched import Batched
+from ..errors import ConfigError
 from ..rewards import WINDOW_STEPS, StepReward
 from ..rewards.facts import route_position
 from ..scene import Scene, Track
@@ -88,7 +89,9 @@ class Outcome(Batched):
 class DrivingLoop:
     """Steps a world and scores what happened; everything that changes is in the `Episodes` it is handed and returns."""
 
-    def __init__(self, world: World, design: StepDesign, max_episode_steps: int | None = None, record: bool = False):
+    def __init__(
+        self, world: World, design: StepDesign, max_episode_steps: int | None = None, record: bool = False, left_out: Sequence[str] = ()
+    ):
         """Join a world and a design.
 
         Args:
@@ -96,9 +99,11 @@ class DrivingLoop:
             design: any reward design.
             max_episode_steps: time limit, None for none.
             record: keep every scene, so that `Episodes.whole_track` works.
+            left_out: labels of the design's rules that the world does not know enough for.
         """
         self.world, self.design = world, design
         self.max_episode_steps, self.record = max_episode_steps, record
+        self.left_out = tuple(left_out)
         self.rules: tuple[str, ...] = ()
 
     @torch.inference_mode()
@@ -134,6 +139,30 @@ class DrivingLoop:
             rule_totals=episodes.rule_totals.index_fill(0, index, 0.0),
             recorded=recorded,
         )
+
+    @torch.inference_mode()
+    def branch(self, episodes: Episodes, n: int, seeds: Sequence[int] | None = None) -> Episodes:
+        """Copies [n] of one running episode, each to be driven on by itself.
+
+        Args:
+            episodes: [1].
+            n: futures.
+            seeds: one each, for what is drawn from now on (who arrives, the noise of pictures); the episode's own in all when None.
+
+        Raises:
+            ConfigError: more than one episode, no future, or seeds of another number.
+        """
+        if episodes.state.batch_size != 1:
+            raise ConfigError(f"branch one episode at a time, not {episodes.state.batch_size}; index the episodes first")
+        if n < 1 or (seeds is not None and len(seeds) != n):
+            raise ConfigError(f"n={n} futures with {'no' if seeds is None else len(seeds)} seeds; give n >= 1 and one seed each, or none")
+        recorded, one = episodes.recorded, replace(episodes, recorded=None)
+        futures = Episodes.cat([one] * n)
+        if seeds is not None:
+            futures = replace(futures, state=replace(futures.state, seed=torch.as_tensor([int(seed) for seed in seeds])))
+        if recorded is not None:
+            futures = replace(futures, recorded=tuple(Scene.cat([scene] * n) for scene in recorded))
+        return futures
 
     @torch.inference_mode()
     def step(self, episodes: Episodes, actions: Tensor) -> tuple[Episodes, Outcome]:

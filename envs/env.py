@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,9 @@ from .build import Snapshot, build_loop, check_render_mode, episode_seed
 from .core import Episodes, StepDesign
 from .info import describe_scenario, step_info
 from .observation import STEPS_PER_SECOND, action_space, observation_space, to_arrays
+
+if TYPE_CHECKING:
+    from .vector import XPengWorldVectorEnv
 
 
 class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
@@ -91,7 +94,10 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
         self._reward = 0.0
         if self.render_mode == "human":
             self.render()
-        return self._observation(), {"scenario": dict(self._described)}
+        info: dict[str, Any] = {"scenario": dict(self._described)}
+        if self.loop.left_out:
+            info["left_out"] = self.loop.left_out
+        return self._observation(), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Drive a tenth of a second.
@@ -161,6 +167,27 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
         self.np_random.bit_generator.state = snapshot.generators[0]
         self._wanted, self._described = dict(snapshot.scenario), dict(snapshot.described[0])
         return self._observation()
+
+    def branch(self, n: int, seeds: Sequence[int] | None = None) -> XPengWorldVectorEnv:
+        """`n` futures of this moment as a vector environment in mode "Disabled"; this environment stays where it is.
+
+        Args:
+            n: futures, driven in one batch.
+            seeds: one each, for what is drawn from now on; without them the same actions lead to the same future.
+
+        Raises:
+            SimulatorError: there is no episode yet.
+            ConfigError: no future, or seeds of another number.
+        """
+        from .vector import XPengWorldVectorEnv
+
+        loop = self.loop
+        futures = XPengWorldVectorEnv(
+            n, loop.world, loop.design, self.render_mode and "rgb_array", loop.max_episode_steps, None, self.scenario, loop.record,
+            None, self.privileged, "Disabled",
+        )  # fmt: skip
+        futures.adopt(loop.branch(self._running(), n, seeds), [self._described] * n)
+        return futures
 
     def _running(self) -> Episodes:
         if self._episodes is None:

@@ -16,8 +16,11 @@ from .core import Episodes, Outcome
 def describe_scenario(world: World, seed: int, wanted: Mapping[str, Any], scene: Scene, row: int) -> dict[str, Any]:
     """The circumstances of an episode by name: family, network seed, split, density, appearance, traffic side, seed.
 
-    A world that draws its episodes otherwise than `draw_scenario` says so by a method `describe(seed, wanted) -> Scenario`.
+    A world that draws its episodes otherwise than `draw_scenario` says so by a method `describe(seed, wanted) -> Scenario`; of one
+    that knows the ego alone there is the seed to tell.
     """
+    if getattr(world, "ego_only", False):
+        return {"seed": seed}
     drawn = getattr(world, "describe", draw_scenario)(seed, wanted)
     return {
         "family": drawn.family,

@@ -83,6 +83,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         self._over = np.zeros(num_envs, bool)
         self._described: list[dict[str, Any]] = [{} for _ in range(num_envs)]
         self._rewards = np.zeros(num_envs)
+        self._futures, self._ended = False, [np.zeros(num_envs, bool), np.zeros(num_envs, bool)]
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -104,6 +105,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         if len(given) != self.num_envs:
             raise ConfigError(f"{len(given)} seeds for {self.num_envs} environments; give one each, one integer, or None")
         self._wanted = self.scenario | options
+        self._futures = False
         for row in rows:
             if (own := given[row]) is not None:
                 self._generators[row] = seeded_generator(int(own))
@@ -118,7 +120,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
             SimulatorError: there is no episode yet, or one that is over was not reset in mode "Disabled".
         """
         begin_now = self._over.copy()
-        if self.autoreset_mode == AutoresetMode.DISABLED and begin_now.any():
+        if self.autoreset_mode == AutoresetMode.DISABLED and begin_now.any() and not self._futures:
             raise SimulatorError("an episode is over; reset it with options={'reset_mask': ...} before the next step")
         actions = np.array(actions, np.float32)
         if begin_now.any() and actions.shape == self.action_space.shape:
@@ -128,6 +130,9 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         reward = np.where(told, outcome.reward.cpu().numpy().astype(np.float64), 0.0)
         self._rewards = reward.copy()
         terminated, truncated = outcome.terminated.cpu().numpy() & told, outcome.truncated.cpu().numpy() & told
+        if self._futures:
+            terminated = self._ended[0] = terminated | self._ended[0]
+            truncated = self._ended[1] = truncated | self._ended[1]
         self._over = over = terminated | truncated
         info: dict[str, Any] = {}
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
@@ -137,7 +142,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
             self._begin(np.flatnonzero(over).tolist())
         else:
             info = batched_step_info(self.loop.rules, self._episodes, outcome, told)
-            if begin_now.any():
+            if begin_now.any() and not self._futures:
                 self._begin(np.flatnonzero(begin_now).tolist())
                 self._over = over
         info |= self._scenario_info(np.ones(self.num_envs, bool))
@@ -183,6 +188,26 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         for generator, state in zip(self._generators, snapshot.generators, strict=True):
             generator.bit_generator.state = state
         self._wanted, self._described = dict(snapshot.scenario), [dict(d) for d in snapshot.described]
+        return self._observation()
+
+    def adopt(self, episodes: Episodes, described: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Go on with episodes [num_envs] that another environment of the same world began, and return their observations.
+
+        One that is over stays so: `terminated` or `truncated` stays true, its reward is 0, and its pictures no longer count.
+
+        Args:
+            episodes: running ones.
+            described: the scenario of each.
+
+        Raises:
+            ConfigError: another number of episodes.
+        """
+        if episodes.state.batch_size != self.num_envs or len(described) != self.num_envs:
+            raise ConfigError(f"{episodes.state.batch_size} episodes for {self.num_envs} environments; give one each")
+        self._episodes, self._over = episodes, np.zeros(self.num_envs, bool)
+        self._rewards = np.zeros(self.num_envs)
+        self._futures, self._ended = True, [np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)]
+        self._described = [dict(one) for one in described]
         return self._observation()
 
     def _begin(self, rows: list[int], seeds: Sequence[int | None] | None = None) -> None:

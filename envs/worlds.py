@@ -21,7 +21,7 @@ def make_world(world: str | Path | World = "learned", **options: Any) -> World:
 
     Args:
         world: "learned" (the weights that ship), "reference", a folder of trained weights, or a `World`.
-        options: further arguments of `ReferenceWorld` or `LearnedWorld.load`.
+        options: further arguments of `ReferenceWorld`, `LearnedWorld.load` or, for weights trained without scenes, `VideoWorld.load`.
 
     Raises:
         ConfigError: no world or folder of that name.
@@ -46,4 +46,8 @@ def _load(world: str | Path, options: dict[str, Any]) -> World:
         return LearnedWorld.load(**options)
     if not Path(world).is_dir():
         raise ConfigError(f"no world '{world}', and no folder of that name; {nearest(str(world), NAMES)}")
+    from ..world_model.video_world import VideoWorld, is_video_world
+
+    if is_video_world(Path(world)):
+        return VideoWorld.load(world, **options)
     return LearnedWorld.load(world, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..scenario import nearest
 from ..scene import Track
 from .design_file import Section, read_sections
-from .rule import Rule, RuleError, check_type, evaluate_rules, find_rule
+from .rule import Rule, RuleError, check_type, evaluate_rules, find_rule, needs_scene
 
 _SECTIONS = {
     "terms": {"weight": float},
@@ -70,6 +70,28 @@ class Design:
     def entries(self) -> Iterator[Entry]:
         """All parts of the design."""
         yield from (*self.terms, *self.factors, *self.gates, *self.costs, *self.ends)
+
+    def ego_only(self) -> tuple[Design, tuple[str, ...]]:
+        """What of the design needs nothing but the ego, for worlds that know no more, and the labels of what is left out.
+
+        A rule counts as needing more when it fails on a track without road, route, road users and signals.
+
+        Raises:
+            ConfigError: nothing is left.
+        """
+        left_out = tuple(entry.label for entry in self.entries() if needs_scene(entry.rule, entry.parameters))
+        keep = lambda entries: tuple(entry for entry in entries if entry.label not in left_out)
+        kept = replace(
+            self,
+            terms=keep(self.terms),
+            factors=keep(self.factors),
+            gates=keep(self.gates),
+            costs=keep(self.costs),
+            ends=keep(self.ends),
+        )
+        if not any(True for _ in kept.entries()):
+            raise ConfigError(f"every rule of design '{self.name}' needs road or traffic, which this world does not know; take another one")
+        return kept, left_out
 
     def evaluate(self, track: Track) -> dict[str, Tensor]:
         """Values [B, T] of every rule over the whole track, by label.

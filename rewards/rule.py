@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, XPengWorldError
 from ..scenario import nearest
-from ..scene import Track
+from ..scene import DT, Ego, Track
 
 Kind = Literal["gate", "term", "cost"]
 ENTRY_POINTS = "xpeng_world.rules"
@@ -109,6 +109,24 @@ def evaluate_rules(track: Track, calls: Sequence[tuple[Rule, Mapping[str, Any]]]
         what = "NaN" if math.isnan(value) else f"{value:.6g}, outside [{wrong.low:g}, {wrong.high:g}],"
         raise RuleError(f"rule '{wrong.name}' returned {what} at step {column} (t = {time:.1f} s) of batch element {row}")
     return values
+
+
+def needs_scene(rule: Rule, parameters: Mapping[str, Any] | None = None) -> bool:
+    """Whether a rule looks at anything but the ego, its vehicle and the time: it fails on a track that has nothing else."""
+    from ..vehicles import vehicle_profile
+
+    steps = WINDOW_STEPS
+    time = torch.arange(steps).unsqueeze(0) * DT
+    nothing: Any = None
+    bare = Track(
+        Ego(torch.zeros(1, steps, 7)), nothing, nothing, time, torch.ones(1, steps, dtype=torch.bool), nothing, nothing, nothing,
+        vehicle_profile(),
+    )  # fmt: skip
+    try:
+        rule._unchecked(bare, parameters or {})
+    except XPengWorldError:
+        return True
+    return False
 
 
 def _check_track(track: Track) -> None:

@@ -27,6 +27,15 @@ def test_drive_with_gym_keeps_an_animation(tmp_path, capsys) -> None:
     assert (tmp_path / "drive.gif").stat().st_size > 10_000
 
 
+def test_eight_futures_are_one_picture(tmp_path, capsys) -> None:
+    example("eight_futures").main(str(tmp_path / "futures.png"))
+    lines = capsys.readouterr().out.splitlines()
+    rewards = {line.split(":")[0].strip(): float(line.split("reward")[1].split()[0]) for line in lines if "reward" in line}
+    assert len(rewards) == 8
+    assert len(set(rewards.values())) > 4
+    assert (tmp_path / "futures.png").stat().st_size > 50_000
+
+
 @pytest.mark.skipif(not (DATA / "donkey_tub").is_dir(), reason="the DonkeyCar tub is not here; set XPENG_WORLD_DATA")
 def test_import_a_tub_trains_a_world_without_a_scene(tmp_path) -> None:
     weights = example("import_a_tub").main(str(DATA / "donkey_tub"), out=str(tmp_path), samples=96, size="tiny")

@@ -111,7 +111,7 @@ def highest_means(world: LearnedWorld, split: str, episodes: int, seed: int, cha
             highest = torch.where(watched.unsqueeze(-1), torch.maximum(highest, means), highest)
         rows.append(highest if change is None else highest[late])
     found = torch.cat(rows)
-    return found[(found > 0).all(-1)]
+    return found[(found > 0).any(-1)]
 
 
 def calibrate(world: LearnedWorld, episodes: int, seed: int) -> dict[str, float]:

@@ -55,6 +55,21 @@ def test_a_nearer_box_hides_a_farther_one_and_depth_is_the_distance_along_the_ax
         assert 1 / inverse == pytest.approx((40 - 20 - 6 - 0.8), rel=0.05)
 
 
+def test_instances_name_the_nearest_road_user_and_signal_of_each_pixel(rasterise) -> None:
+    rows = [roads.agent_row(AgentKind.CAR, 12.0, -1.75), roads.agent_row(AgentKind.TRUCK, 30.0, 1.75)]
+    scene = roads.scene_on(roads.straight_road(), ego=(0.0, -1.75, 0.0), agents=rows)
+    owner, channels = rasterise.instances(scene)[0], rasterise(scene).channels[0]
+    painted = channels[[CHANNEL[name] for name in ("body", "cabin", "wheel", "rear_lamp")]].int().sum(0)
+    assert ((owner == 0) | (owner == 1)).eq(painted > 127).float().mean() > 0.98
+    u, v = pixel(12.0 - 2.2, 0.0, 0.8)
+    assert owner[int(v), int(u)] == 0
+    assert (owner == 0).sum() > (owner == 1).sum() > 0
+    crossing = roads.scene_on(roads.crossing(), ego=(-25.0, -1.75, 0.0))
+    heads = set(rasterise.instances(crossing)[0].unique().tolist()) - {-1}
+    assert heads
+    assert all(-2 - head in range(crossing.signals.shape[1]) for head in heads)
+
+
 def test_brake_lights_and_signals_show_their_state(rasterise) -> None:
     for brake in (False, True):
         row = roads.agent_row(AgentKind.CAR, 12.0, -1.75, brake=brake)

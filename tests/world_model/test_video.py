@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from xpeng_world.data.clip import Clip
-from xpeng_world.errors import CheckpointError, ConfigError
+from xpeng_world.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.vehicles import bicycle_step
 from xpeng_world.world_model.video.denoiser import SIZES
@@ -163,3 +163,32 @@ def test_unknown_size_names_the_nearest(tmp_path: Path) -> None:
     store = build_store([painted_clip(4)], tmp_path / "store")
     with pytest.raises(ConfigError, match="did you mean 'small'"):
         WorldTrainer(config(tmp_path, size="smal"), store)
+
+
+def test_clips_that_cannot_be_learned_are_refused_with_the_numbers(tmp_path) -> None:
+    clip = painted_clip(6)
+    with pytest.raises(DataError, match=r"is 32x128.*64x128"):
+        build_store([dataclasses.replace(clip, frames=clip.frames[:, :32])], tmp_path / "small")
+    with pytest.raises(DataError, match="has 1 frame"):
+        build_store([clip.window(0, 1)], tmp_path / "short")
+    state = clip.track.ego.state.clone()
+    state[0, 3:5, 0] = torch.nan
+    track = dataclasses.replace(clip.track, ego=dataclasses.replace(clip.track.ego, state=state))
+    with pytest.raises(DataError, match=r"ego of a clip of reference are not finite at frame 3 \(2 frames"):
+        build_store([dataclasses.replace(clip, track=track)], tmp_path / "nan")
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_what_was_saved(tmp_path) -> None:
+    store = build_store([painted_clip(12), painted_clip(12)], tmp_path / "store")
+    config = TrainWorldConfig(out=str(tmp_path / "run"), size="tiny", samples=64, batch_size=4, warmup=2, streams=8)
+    trainer = WorldTrainer(config, store)
+    trainer.train_step()
+    trainer.save()
+    saved = load_file(tmp_path / "run" / "state" / "state.safetensors")
+    with torch.no_grad():
+        trainer.model.stem.weight[0, 0] = torch.nan
+    trainer.config.resume = False
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1, in a batch of frames \[.*from clips \["):
+        trainer.run()
+    again = load_file(tmp_path / "run" / "state" / "state.safetensors")
+    assert all(torch.equal(saved[name], again[name]) for name in saved)

@@ -15,7 +15,7 @@ from ...camera import CAMERA, Camera
 from ...errors import CheckpointError, ConfigError
 from ...scene import Scene
 from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
-from .layout import Layout, LayoutRasteriser, without_scenery
+from .layout import CHANNELS, Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .warp import ego_motion, plane_flow, warp
 
@@ -136,6 +136,20 @@ class FrameGenerator:
         condition = self.condition(scene, previous, to_model(frame), actions)
         return to_frame(self._paint(condition, seed, step)), to_frame(self._paint(condition, seed, step, OTHER_NOISE))
 
+    @torch.no_grad()
+    def next_unseen(self, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        """The frames after `frame` [B, H, W, 3] of a drive whose scene nobody knows, from the actions [B, 2] alone; as `next` else."""
+        before, batch = to_model(frame), len(frame)
+        condition = Condition(
+            warped=before.to(self.device),
+            seen=torch.ones_like(before[:, :1]).to(self.device),
+            layout=torch.zeros(batch, len(CHANNELS), *before.shape[2:], device=self.device),
+            numbers=numbers_of(actions, None, False).to(self.device),
+            appearance=torch.full((batch,), UNKNOWN_APPEARANCE, device=self.device),
+            context_noise=torch.zeros(batch, device=self.device),
+        )
+        return to_frame(self._paint(condition, seed, step))
+
     def _sample(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
         return self._paint(self.condition(scene, previous, before, actions), seed, step)
 
@@ -162,11 +176,12 @@ class FrameGenerator:
             context_noise=torch.zeros(scene.batch_size, device=device),
         )
 
-    def save(self, folder: str | Path) -> None:
-        """Write the pipeline (safetensors, JSON) and the format version to a folder."""
+    def save(self, folder: str | Path, scene: bool = True) -> None:
+        """Write the pipeline (safetensors, JSON) and the format version to a folder; `scene`: whether it was trained on any."""
         folder = Path(folder)
         self.pipeline.save_pretrained(folder, safe_serialization=True)  # type: ignore[attr-defined]
-        (folder / "world.json").write_text(json.dumps({"format": FORMAT, "steps": self.steps}, indent=1) + "\n")
+        page = {"format": FORMAT, "steps": self.steps} | ({} if scene else {"scene": False})
+        (folder / "world.json").write_text(json.dumps(page, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path, steps: int | None = None, device: str = "cpu", **options: object) -> FrameGenerator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ...camera import CAMERA
 from ...data.clip import Clip
 from ...data.shards import ClipAddress, list_clips, load_clip
 from ...data.split import check_trainable
@@ -56,10 +58,15 @@ def _prepare(address: ClipAddress, trainable: bool) -> dict[str, NDArray]:
 
 
 def prepare_clip(clip: Clip, rasterise: LayoutRasteriser | None = None) -> dict[str, NDArray]:
-    """Arrays of one clip: frames, packed layouts, flow (1/32 pixel), actions, ego, motion, weight, appearance."""
+    """Arrays of one clip: frames, packed layouts, flow (1/32 pixel), actions, ego, motion, weight, appearance.
+
+    Raises:
+        DataError: pictures of another camera, a clip too short to predict anything, or numbers that are not finite.
+    """
     steps = clip.steps
     frames = clip.frames.numpy()
     height, width = frames.shape[1:3]
+    _check_clip(clip)
     blank = lz4.frame.compress(np.zeros((len(CHANNELS), height, width), np.uint8).tobytes())
     packed: list[bytes] = []
     flow = np.zeros((steps, 2, height, width), np.int16)
@@ -98,6 +105,22 @@ def prepare_clip(clip: Clip, rasterise: LayoutRasteriser | None = None) -> dict[
         "appearance": np.full(steps, appearance, np.int64),
         "has_scene": np.full(steps, clip.track is not None),
     }
+
+
+def _check_clip(clip: Clip) -> None:
+    height, width = clip.frames.shape[1:3]
+    source = clip.provenance.get("source", "an unknown source")
+    if (height, width) != (CAMERA.height, CAMERA.width):
+        raise DataError(f"a clip of {source} is {height}x{width}, the video model's camera {CAMERA.height}x{CAMERA.width}; import it again")
+    if clip.steps < 2:
+        raise DataError(f"a clip of {source} has {clip.steps} frame; the video model needs the one before each, so 2 or more")
+    broken = {"actions": clip.actions}
+    if clip.track is not None:
+        broken |= {"ego": clip.track.ego.state[0], "road users": clip.track.agents.state[0]}
+    for name, values in broken.items():
+        wrong = (~torch.isfinite(values)).flatten(1).any(1).nonzero().flatten()
+        if len(wrong):
+            raise DataError(f"the {name} of a clip of {source} are not finite at frame {int(wrong[0])} ({len(wrong)} frames in all)")
 
 
 _RASTERISER: list[LayoutRasteriser] = []
@@ -139,9 +162,18 @@ class FrameStore:
         weight = np.asarray(self._arrays["weight"])[first + 1].astype(np.float64)
         return first, weight / weight.sum()
 
+    def clip_of(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the clip, in the order of the shards, that each frame belongs to."""
+        return np.searchsorted(self._starts, np.asarray(index), side="right") - 1
+
     def last_frames(self) -> NDArray[np.int64]:
         """Index of the last frame of each frame's clip, [len(self)]."""
         return np.repeat(self._starts + self.clip_steps - 1, self.clip_steps)
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether any clip knows its scene."""
+        return bool(np.asarray(self._arrays["has_scene"]).any())
 
     def frames(self, index: NDArray[np.int64]) -> Tensor:
         """Frames uint8 [n, H, W, 3]."""
@@ -223,20 +255,20 @@ def _write(parts: Iterable[dict[str, NDArray]], folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     small: dict[str, list[NDArray]] = {name: [] for name in _PARTS}
-    big = {name: (aside / f"{name}.raw").open("wb") for name in ("frames", "packed", "flow")}
     shapes: dict[str, tuple[int, ...]] = {}
     kinds: dict[str, np.dtype] = {}
-    counts = dict.fromkeys(big, 0)
-    for part in parts:
-        for name, value in part.items():
-            if name in big:
-                big[name].write(np.ascontiguousarray(value).tobytes())
-                shapes[name], kinds[name] = value.shape[1:], value.dtype
-                counts[name] += len(value)
-            else:
-                small[name].append(value)
-    for name, file in big.items():
-        file.close()
+    with contextlib.ExitStack() as files:
+        big = {name: files.enter_context((aside / f"{name}.raw").open("wb")) for name in ("frames", "packed", "flow")}
+        counts = dict.fromkeys(big, 0)
+        for part in parts:
+            for name, value in part.items():
+                if name in big:
+                    big[name].write(np.ascontiguousarray(value).tobytes())
+                    shapes[name], kinds[name] = value.shape[1:], value.dtype
+                    counts[name] += len(value)
+                else:
+                    small[name].append(value)
+    for name in big:
         raw = np.memmap(aside / f"{name}.raw", kinds[name], "r", shape=(counts[name], *shapes[name]))
         np.save(aside / f"{name}.npy", raw)
         del raw

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...errors import CheckpointError, ConfigError
+from ...errors import CheckpointError, ConfigError, TrainingError
 from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels
@@ -144,7 +144,11 @@ class WorldTrainer:
         self.save()
 
     def train_step(self) -> tuple[float, int]:
-        """One optimiser step; returns the loss and the number of frames predicted. All draws come from (seed, step)."""
+        """One optimiser step; returns the loss and the number of frames predicted. All draws come from (seed, step).
+
+        Raises:
+            TrainingError: the loss is not finite; the weights are as they were before the step.
+        """
         config = self.config
         rng = np.random.default_rng([config.seed, self.step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -152,8 +156,10 @@ class WorldTrainer:
         rolled = self.progress >= config.rollout_from and rng.random() < config.rollout_share
         if rolled:
             rows, samples, before, level = self.streams.draw(rng, batch)
+            index = self.streams.index[rows].numpy()
         else:
-            samples = self.store.samples(rng.choice(self._first, size=batch, p=self._chance), 1)
+            index = rng.choice(self._first, size=batch, p=self._chance)
+            samples = self.store.samples(index, 1)
             before, level = to_model(samples.frames[:, 0]), draw_levels(batch, config.corruption, generator)
         mirrored = rng.random() < 0.5
         if mirrored:
@@ -166,6 +172,12 @@ class WorldTrainer:
             group["lr"] = config.learning_rate * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
         self.optimiser.zero_grad(set_to_none=True)
         loss, painted = self._loss(samples, before, level, generator)
+        if not bool(torch.isfinite(loss)):
+            clips = sorted(set(self.store.clip_of(index).tolist()))
+            raise TrainingError(
+                f"the loss is {float(loss.detach())} at step {self.step}, in a batch of frames {index.tolist()} from clips {clips}; "
+                f"'{self.out}' keeps what was saved before: look at those clips, or go on with a lower learning_rate"
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
@@ -221,7 +233,12 @@ class WorldTrainer:
         save_state(self.out / "state", self._parts(), self.optimiser, meta)
         weights = self.out / "weights.partial"
         shutil.rmtree(weights, ignore_errors=True)
-        self.generator().save(weights)
+        self.generator().save(weights, scene=self.store.has_scenes)
+        if not self.store.has_scenes:
+            from ..video_world import MOST_OPENINGS, save_openings
+
+            chosen = np.unique(np.linspace(0, len(self._first) - 1, MOST_OPENINGS).round().astype(np.int64))
+            save_openings(weights, self.store.frames(self._first[chosen]))
         for kept in (self.out / "weights").glob("starts.*"):
             shutil.copy2(kept, weights / kept.name)
         replace_folder(weights, self.out / "weights")

@@ -74,7 +74,8 @@ def train_probes(config: TrainProbesConfig) -> Path:
             step += 1
             bar.update(1)
             for name, loss in parts.items():
-                losses[name] = float(loss) if math.isnan(losses[name]) else 0.98 * losses[name] + 0.02 * float(loss)
+                value = float(loss.detach())
+                losses[name] = value if math.isnan(losses[name]) else 0.98 * losses[name] + 0.02 * value
             if step % 50 == 0:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
             now = time.monotonic()

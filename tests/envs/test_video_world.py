@@ -1,0 +1,97 @@
+"""A world without scenes: pictures, an ego, and the rules that need no more."""
+
+from __future__ import annotations
+
+import json
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from xpeng_world.data import Clip, ShardWriter
+from xpeng_world.envs import XPengWorldEnv, XPengWorldVectorEnv, make_world
+from xpeng_world.errors import CheckpointError, ConfigError
+from xpeng_world.rewards import find_rule, load_design
+from xpeng_world.rewards.rule import needs_scene
+from xpeng_world.world_model.video.train import TrainWorldConfig, train_world
+from xpeng_world.world_model.video_world import OPENINGS, VideoWorld
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A tiny world trained for a moment on pictures whose brightness is what was steered."""
+    folder = tmp_path_factory.mktemp("plain")
+    rng = np.random.default_rng(0)
+    with ShardWriter(folder / "logs") as shards:
+        for _ in range(2):
+            frames = torch.from_numpy(rng.integers(60, 200, (24, 64, 128, 3)).astype(np.uint8))
+            actions = torch.from_numpy(rng.uniform(-1, 1, (24, 2)).astype(np.float32))
+            shards.add(Clip(frames, actions, None, {"split": "train", "source": "test"}))
+    config = TrainWorldConfig(
+        data=str(folder / "logs"), out=str(folder / "world"), size="tiny", samples=64, warmup=2, streams=16, threads=1
+    )
+    return train_world(config)
+
+
+def test_rules_that_need_the_ego_alone() -> None:
+    alone = {name for name in ("comfort", "jerk", "ride_comfort", "energy", "steering_reversals") if not needs_scene(find_rule(name))}
+    assert alone == {"comfort", "jerk", "ride_comfort", "energy", "steering_reversals"}
+    assert all(needs_scene(find_rule(name)) for name in ("on_road", "time_to_collision", "red_light", "progress", "completion"))
+    kept, left_out = load_design().ego_only()
+    assert [entry.label for entry in kept.entries()] == ["comfort"]
+    assert "red_light" in left_out
+
+
+def test_a_world_without_scenes_runs_as_an_environment(weights) -> None:
+    gymnasium.logger.min_level = gymnasium.logger.WARN
+    with pytest.warns(UserWarning, match="left out of design 'default': .*red_light"):
+        env = XPengWorldEnv(str(weights))
+    observation, info = env.reset(seed=3)
+    assert "red_light" in info["left_out"]
+    assert env.observation_space.contains(observation)
+    begun = observation["camera"]
+    for _ in range(3):
+        observation, _, terminated, _, info = env.step(np.array([0.3, 0.5], np.float32))
+        assert not terminated
+        assert set(info["rules"]) == {"comfort"}
+    assert not np.array_equal(begun, observation["camera"])
+    assert observation["ego"][0] > 0
+    ahead = observation["route"].reshape(-1, 2)
+    assert np.allclose(ahead[:, 1], 0, atol=1e-3)
+    assert np.allclose(np.diff(ahead[:, 0]), 4, atol=1e-3)
+    assert info["scenario"] == {"seed": 3}
+
+
+def test_actions_and_seeds_decide_what_is_seen(weights) -> None:
+    world = make_world(str(weights))
+    state = world.reset([5, 6])
+    assert not torch.equal(state.frame[0], state.frame[1])
+    left = world.step(state, torch.tensor([[1.0, 0.2], [0.0, 0.0]]))
+    again = world.step(state, torch.tensor([[1.0, 0.2], [0.0, 0.0]]))
+    assert torch.equal(left.frame, again.frame)
+    alone = world.step(world.reset([5]), torch.tensor([[1.0, 0.2]]))
+    assert (alone.frame[0].int() - left.frame[0].int()).abs().max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_of_them_and_a_branch(weights) -> None:
+    env = XPengWorldVectorEnv(2, str(weights), max_episode_steps=3)
+    env.reset(seed=0)
+    for _ in range(5):
+        observation, *_ = env.step(np.zeros((2, 2), np.float32))
+    assert observation["camera"].shape == (2, 64, 128, 3)
+    one = XPengWorldEnv(str(weights))
+    one.reset(seed=0)
+    assert one.branch(3).step(np.zeros((3, 2), np.float32))[0]["camera"].shape[0] == 3
+
+
+def test_mistakes_are_named(weights, tmp_path) -> None:
+    world = make_world(str(weights))
+    with pytest.raises(ConfigError, match="no 'family' to choose"):
+        world.reset([0], {"family": "city"})
+    with pytest.raises(ConfigError, match="no option 'traffic'"):
+        VideoWorld.load(weights, traffic="idm")
+    (tmp_path / "world.json").write_text(json.dumps({"format": 1, "steps": 1, "scene": False}))
+    (tmp_path / OPENINGS).write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="openings"):
+        VideoWorld.load(tmp_path)

@@ -1,0 +1,64 @@
+"""Probes learn to read what a few pictures show, and their training goes on where it was stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from xpeng_world.data import ShardWriter
+from xpeng_world.errors import CheckpointError
+from xpeng_world.world_model.video.probes import LAGS, Probes, scene_targets
+from xpeng_world.world_model.video.store import open_store
+from xpeng_world.world_model.video.train_probes import TrainProbesConfig, train_probes
+
+_spec = importlib.util.spec_from_file_location("video_cases", Path(__file__).parent / "test_video.py")
+cases = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cases)
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    with ShardWriter(folder) as shards:
+        shards.add(cases.painted_clip(30))
+        shards.add(cases.painted_clip(30, with_track=False))
+    return folder
+
+
+def config(logs: Path, out: Path, steps: int, **changes) -> TrainProbesConfig:
+    return TrainProbesConfig(str(logs), str(out), steps=steps, batch_size=4, threads=torch.get_num_threads(), **changes)
+
+
+def test_the_scene_reader_finds_the_car_after_some_steps(logs, tmp_path) -> None:
+    probes = Probes.load(train_probes(config(logs, tmp_path / "run", 80)))
+    clip = cases.painted_clip(8)
+    targets = scene_targets(cases.LayoutRasteriser()(clip.track.scene(5)).channels)
+    car = targets[0, 0] > 0.5
+    said = probes.read_scene(clip.frames[5:6])[0, 0]
+    assert car.sum() > 20
+    assert said[car].mean() > 3 * said[~car].mean()
+    assert probes.read_motion(clip.frames.unsqueeze(0)).shape == (1, 8 - LAGS[0], 3)
+
+
+def test_motions_are_of_the_last_frame_and_commands_of_the_way_there(logs) -> None:
+    store = open_store(logs, "train")
+    first, _ = store.windows(LAGS[0])
+    ego, command, known = store.motions(first, LAGS[0])
+    assert known.any()
+    assert not known.all()
+    assert ego[known][:, 3].mean() > 5
+    assert torch.allclose(command, torch.full_like(command, 0.1))
+
+
+def test_training_that_is_stopped_goes_on_exactly(logs, tmp_path) -> None:
+    whole = train_probes(config(logs, tmp_path / "whole", 6))
+    train_probes(config(logs, tmp_path / "parts", 6, minutes=1e-9))  # stops after one step
+    assert '"step": 1' in (tmp_path / "parts" / "state" / "state.json").read_text()
+    parts = train_probes(config(logs, tmp_path / "parts", 6))
+    a, b = (load_file(folder / "probes.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(CheckpointError, match="batch_size=4"):
+        train_probes(TrainProbesConfig(str(logs), str(tmp_path / "parts"), steps=6, batch_size=8, threads=torch.get_num_threads()))
