@@ -20,13 +20,16 @@ from .bootstrap import Estimate, bootstrap
 from .evidence import evidence, write_evidence
 
 WARM_UP_STEPS = 5
+RIVAL_FRAMES = 4  # steps of the rival in each repeat
 IMPORT_CODE = "import time; t = time.perf_counter(); import xpeng_world; print(time.perf_counter() - t)"
 
 
 def bench(
-    world: str | World, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool, make: list[str]
+    world: str | World, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool, make: list[str], rival: bool
 ) -> Path:
-    """Measure and write metrics.json; prints the figures. `make` names targets of the Makefile to time in a checkout, each as NAME_s.
+    """Measure and write metrics.json; prints the figures.
+
+    `make` names targets of the Makefile to time in a checkout, each as NAME_s. `rival` times a pixel-space U-Net of DIAMOND's size as well, in turns with the world.
 
     Raises:
         ConfigError: no such world, or a number below 1.
@@ -41,12 +44,14 @@ def bench(
         figures = {"step_fps_b1": speed(lambda: single_steps(world, frames), repeats)}
         figures[f"step_fps_b{batch}"] = speed(lambda: vector_steps(world, frames, batch), repeats)
         figures["peak_memory_mib"] = Estimate(peak_memory_mib())
+        if rival:
+            figures |= rival_ratios(world, frames, repeats, batch)
         if reference:
             figures["reference_fps"] = speed(lambda: single_steps("reference", frames), repeats)
         figures["import_s"] = bootstrap([import_seconds() for _ in range(repeats)])
         figures |= {f"{target}_s": Estimate(make_seconds(target)) for target in make}
         command = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
-        command += f" make=[{','.join(make)}]"
+        command += f" rival={str(rival).lower()} make=[{','.join(make)}]"
         record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
@@ -98,6 +103,23 @@ def vector_steps(world: str | World, frames: int, batch: int) -> list[float]:
             seconds.append(taken / batch)
     env.close()
     return seconds
+
+
+def rival_ratios(world: str | World, frames: int, repeats: int, batch: int) -> dict[str, Estimate]:
+    """Frames/s of `env.step` over those of the rival alone, at batch 1 and `batch`, each repeat timing one after the other."""
+    from .rival import rival_seconds
+
+    figures: dict[str, Estimate] = {}
+    for size in (1, batch):
+        steps = single_steps if size == 1 else lambda world, frames: vector_steps(world, frames, batch)
+        pairs = []
+        for _ in range(repeats):
+            ours = float(np.mean(steps(world, frames)))
+            pairs.append((rival_seconds(size, RIVAL_FRAMES), ours))
+        seconds = np.array(pairs)
+        figures[f"rival_fps_b{size}"] = bootstrap(1 / seconds[:, 0])
+        figures[f"fps_ratio_b{size}"] = bootstrap(seconds[:, 0] / seconds[:, 1])
+    return figures
 
 
 def import_seconds() -> float:

@@ -30,7 +30,7 @@ def test_bench_writes_its_figures_and_restores_threads(fake, tmp_path, monkeypat
 
     before = torch.get_num_threads()
     monkeypatch.setattr(benchmark, "import_seconds", lambda: 0.25)
-    path = benchmark.bench(fake.FakeWorld(), str(tmp_path), frames=2, repeats=1, batch=2, threads=1, reference=False, make=[])
+    path = benchmark.bench(fake.FakeWorld(), str(tmp_path), frames=2, repeats=1, batch=2, threads=1, reference=False, make=[], rival=False)
     record = json.loads(path.read_text())
     assert set(record["metrics"]) == {"step_fps_b1", "step_fps_b2", "peak_memory_mib", "import_s"}
     assert record["threads"] == 1
@@ -40,7 +40,7 @@ def test_bench_writes_its_figures_and_restores_threads(fake, tmp_path, monkeypat
 
 def test_bench_refuses_nothing_to_measure(tmp_path):
     with pytest.raises(ConfigError, match="at least 1"):
-        benchmark.bench("learned", str(tmp_path), frames=0, repeats=1, batch=1, threads=None, reference=False, make=[])
+        benchmark.bench("learned", str(tmp_path), frames=0, repeats=1, batch=1, threads=None, reference=False, make=[], rival=False)
 
 
 def test_importing_takes_measurable_time():
@@ -62,3 +62,14 @@ def test_the_demo_leaves_a_video_and_a_scorecard(fake, tmp_path, capsys):
 def test_a_demo_of_no_time(tmp_path):
     with pytest.raises(ConfigError, match="shorter than a step"):
         demo("idle", "learned", str(tmp_path), seconds=0, seed=3)
+
+
+def test_the_rival_is_of_its_size_and_the_ratio_of_one_run(fake, monkeypatch):
+    from xpeng_world.evaluation import rival
+
+    assert 4.2e6 < sum(p.numel() for p in rival.rival_network().parameters()) < 4.6e6
+    monkeypatch.setattr(benchmark, "RIVAL_FRAMES", 1)
+    figures = benchmark.rival_ratios(fake.FakeWorld(), frames=2, repeats=2, batch=2)
+    assert figures["rival_fps_b1"].n == 2
+    assert figures["fps_ratio_b2"].value > 0
+    assert set(figures) == {"rival_fps_b1", "fps_ratio_b1", "rival_fps_b2", "fps_ratio_b2"}
