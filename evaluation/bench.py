@@ -29,7 +29,8 @@ def bench(
 ) -> Path:
     """Measure and write metrics.json; prints the figures.
 
-    `make` names targets of the Makefile to time in a checkout, each as NAME_s. `rival` times a pixel-space U-Net of DIAMOND's size as well, in turns with the world.
+    `make` names targets of the Makefile to time in a checkout, each as NAME_s.
+    `rival` times a pixel-space U-Net of DIAMOND's size as well, in turns with the world.
 
     Raises:
         ConfigError: no such world, or a number below 1.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 import torch
-from diffusers import EulerDiscreteScheduler, UNet2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
 
 SIZE = 64  # pixels a side
 CONTEXT = 4  # frames
@@ -33,16 +33,16 @@ def rival_network() -> UNet2DModel:
 @torch.inference_mode()
 def rival_seconds(batch: int, frames: int) -> float:
     """Seconds a frame that the rival takes to paint `frames` steps of `batch` videos, the first one not counted."""
-    network, scheduler = rival_network(), EulerDiscreteScheduler()
-    scheduler.set_timesteps(STEPS)
+    network, scheduler = rival_network(), FlowMatchEulerDiscreteScheduler()
     context = torch.rand(batch, 3 * CONTEXT, SIZE, SIZE)
     began = 0.0
     for frame in range(frames + 1):
         if frame == 1:
             began = time.perf_counter()
-        sample = torch.randn(batch, 3, SIZE, SIZE) * scheduler.init_noise_sigma
+        sample = torch.randn(batch, 3, SIZE, SIZE)
+        scheduler.set_timesteps(STEPS)
         for moment in scheduler.timesteps:
-            noisy = torch.cat((scheduler.scale_model_input(sample, moment), context), 1)
+            noisy = torch.cat((sample, context), 1)
             sample = scheduler.step(network(noisy, moment).sample, moment, sample).prev_sample
         context = torch.cat((context[:, 3:], sample.clamp(-1, 1)), 1)
     return (time.perf_counter() - began) / (frames * batch)
