@@ -7,6 +7,7 @@ four frames of context, three denoising steps a frame. Its speed does not depend
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DModel
@@ -16,9 +17,9 @@ CONTEXT = 4  # frames
 STEPS = 3  # denoising steps a frame
 
 
-def rival_network() -> UNet2DModel:
+def rival_network() -> Any:
     """The U-Net: four scales of as many channels, no attention, about 4.4 million parameters."""
-    return UNet2DModel(
+    network: Any = UNet2DModel(
         sample_size=SIZE,
         in_channels=3 * (CONTEXT + 1),
         out_channels=3,
@@ -27,13 +28,15 @@ def rival_network() -> UNet2DModel:
         norm_num_groups=8,
         down_block_types=("DownBlock2D",) * 4,
         up_block_types=("UpBlock2D",) * 4,
-    ).eval()
+    )
+    return network.eval()
 
 
 @torch.inference_mode()
 def rival_seconds(batch: int, frames: int) -> float:
     """Seconds a frame that the rival takes to paint `frames` steps of `batch` videos, the first one not counted."""
-    network, scheduler = rival_network(), FlowMatchEulerDiscreteScheduler()
+    network = rival_network()
+    scheduler: Any = FlowMatchEulerDiscreteScheduler()
     context = torch.rand(batch, 3 * CONTEXT, SIZE, SIZE)
     began = 0.0
     for frame in range(frames + 1):
