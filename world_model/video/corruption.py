@@ -10,7 +10,7 @@ from torch import Tensor
 from .denoiser import UNKNOWN_APPEARANCE, Condition
 from .generator import numbers_of
 from .layout import without_scenery
-from .warp import plane_flow, warp
+from .warp import carry, plane_flow
 
 
 @dataclass
@@ -40,6 +40,7 @@ def corrupted_condition(
     generator: torch.Generator,
     level: Tensor,
     column: int = 0,
+    moved: bool = True,
 ) -> Condition:
     """The condition of B samples with parts of it dropped or damaged.
 
@@ -56,6 +57,7 @@ def corrupted_condition(
         generator: the source of every draw (on the CPU).
         level: [B] in {0: full layout, 1: without scenery, 2: none}, see `draw_levels`.
         column: of the camera's picture at which a crop begins.
+        moved: whether the previous frames are warped.
     """
     batch, device = before.shape[0], before.device
     draw = lambda: torch.rand(batch, generator=generator).to(device)
@@ -73,7 +75,7 @@ def corrupted_condition(
     soft = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(before, 2), scale_factor=2, mode="bilinear")
     before = torch.where((draw() < config.blur_context).view(-1, 1, 1, 1), soft, before)
     before = before + noise * context_noise.view(-1, 1, 1, 1)
-    warped, seen = warp(before, flow)
+    warped, seen = carry(before, flow, moved)
     seen = seen * (draw() >= config.drop_context).view(-1, 1, 1, 1)
     numbers = numbers_of(actions, ego, has_scene & ~none)
     known = has_scene.float().unsqueeze(-1)

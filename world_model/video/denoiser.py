@@ -24,6 +24,7 @@ class DenoiserConfig:
     depths: list[int] = field(default_factory=lambda: [2, 2, 3])  # blocks at each of them, on the way down and up
     condition_width: int = 128
     layout_channels: int = len(CHANNELS)
+    warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
 
 
 @dataclass
@@ -86,8 +87,10 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         depths: list[int] | None = None,
         condition_width: int = 128,
         layout_channels: int = len(CHANNELS),
+        warp: bool = True,
     ) -> None:
         super().__init__()
+        self.warp = warp
         widths = widths or DenoiserConfig().widths
         depths = depths or DenoiserConfig().depths
         self.embed_numbers = nn.Linear(len(NUMBERS) + 2 * 8, condition_width)

@@ -17,7 +17,7 @@ from ...scene import Scene
 from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
 from .layout import CHANNELS, Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
-from .warp import ego_motion, plane_flow, warp
+from .warp import carry, ego_motion, plane_flow
 
 FORMAT = 1  # version of a world model's folder
 OTHER_NOISE = 104_729  # salt of a second painting's noise
@@ -163,7 +163,7 @@ class FrameGenerator:
         device = self.device
         layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
         channels, flow = layout.channels.float() / 255, layout.flow
-        warped, seen = warp(before, flow)
+        warped, seen = carry(before, flow, self.pipeline.denoiser.warp)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
         known = self.layout_level != "none"

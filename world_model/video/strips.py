@@ -10,7 +10,7 @@ from .denoiser import Condition, FrameDenoiser
 from .generator import numbers_of, to_frame, to_model
 from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .store import FrameStore
-from .warp import warp
+from .warp import carry
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def rollout_strip(
     wanted = sorted({1, max(1, longest // 4), max(1, longest // 2), longest})
     columns, error = [], 0.0
     for k in range(longest):
-        warped, seen = warp(before, samples.flow[:, k].to(device))
+        warped, seen = carry(before, samples.flow[:, k].to(device), denoiser.warp)
         condition = Condition(
             warped=warped * seen,
             seen=seen,

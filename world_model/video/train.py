@@ -49,6 +49,7 @@ class TrainWorldConfig:
     rollout_share: float = 0.75  # of the batches from then on
     rollout_length: int = 60  # steps such a drive lasts on average
     streams: int = 192  # such drives under way
+    warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
@@ -83,10 +84,11 @@ class WorldTrainer:
         self.out = Path(config.out)
         self.precision = resolve_precision(config.precision, config.device)
         torch.manual_seed(config.seed)
-        self.model = FrameDenoiser(**asdict(SIZES[config.size])).to(config.device)
+        shape = {**asdict(SIZES[config.size]), "warp": config.warp}
+        self.model = FrameDenoiser(**shape).to(config.device)
         if config.init != "none":
             self._start_from(config.init)
-        self.average = FrameDenoiser(**asdict(SIZES[config.size])).to(config.device)
+        self.average = FrameDenoiser(**shape).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -198,7 +200,7 @@ class WorldTrainer:
         condition = corrupted_condition(
             before.to(device), layout, samples.flow[:, 0].to(device), samples.actions[:, 0].to(device), samples.ego[:, 0].to(device),
             samples.motion[:, 0].to(device), samples.appearance.to(device), samples.has_scene.to(device),
-            config.corruption, generator, level.to(device), samples.column,
+            config.corruption, generator, level.to(device), samples.column, config.warp,
         )  # fmt: skip
         batch = len(target)
         noise_level = torch.rand(batch, generator=generator)

@@ -27,6 +27,11 @@ def warp(frame: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     return out, seen
 
 
+def carry(frame: Tensor, flow: Tensor, moved: bool) -> tuple[Tensor, Tensor]:
+    """What a model is given of the frame before: `warp`, or the frame as it was where nothing is moved, for ablations."""
+    return warp(frame, flow) if moved else (frame, torch.ones_like(frame[:, :1]))
+
+
 def plane_flow(motion: Tensor, camera: Camera = CAMERA) -> Tensor:
     """Flow [B, 2, H, W] of an empty world: the ground plane below the horizon, a far plane above it.
 
