@@ -51,7 +51,7 @@ class MotionReader(nn.Module):
 class SceneReader(nn.Module):
     """Finds what is where: logits of CLASSES for every pixel of a picture."""
 
-    def __init__(self, width: int = 48) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Conv2d(12, width, 3, padding=1)
         self.fine = nn.ModuleList(_block(width) for _ in range(2))
@@ -80,6 +80,7 @@ class Probes(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.motion, self.scene = MotionReader(), SceneReader()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def read_motion(self, frames: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from .probes import LAGS, Probes, pictures_of, scene_targets
 from .store import FrameStore, open_store
 
 STATE = ("probe-training", 1)
+SCENES = 2  # one of so many windows teaches the scene reader, which costs five times as much
 LIGHT_WEIGHT = 20.0  # of the pixels of lit signals, which are few
 SPEED_FLOOR = 2.0  # m/s below which steering cannot be seen and is not asked for
 
@@ -30,7 +31,7 @@ class TrainProbesConfig:
     data: str = "runs/logs"  # folder of shards; the train split is used
     out: str = "runs/probes"
     seed: int = 0
-    steps: int = 4000  # optimiser steps of the whole schedule
+    steps: int = 2500  # optimiser steps of the whole schedule
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     noise: float = 0.02  # of the pictures, in [0, 1]
@@ -98,7 +99,7 @@ def probe_losses(probes: Probes, store: FrameStore, first: np.ndarray, rng: np.r
     last = first + LAGS[0]
     frames = torch.stack([store.frames(last - lag) for lag in LAGS], 1)
     ego, command, has_scene = store.motions(first, LAGS[0])
-    layout = torch.stack([torch.from_numpy(store.layout(int(index)).copy()) for index in last])
+    layout = torch.stack([torch.from_numpy(store.layout(int(index)).copy()) for index in last[::SCENES]])
     steering = torch.where(has_scene, ego[:, 5], command)
     target = torch.stack((steering, ego[:, 3], ego[:, 6]), -1)
     if rng.random() < 0.5:
@@ -110,7 +111,8 @@ def probe_losses(probes: Probes, store: FrameStore, first: np.ndarray, rng: np.r
     error = (probes.motion(pictures) - target) / probes.motion.scale
     motion = (torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=0.3) * seen).sum()
     wanted = scene_targets(layout)
-    logits = probes.scene(pictures[:, -1])
+    logits = probes.scene(pictures[::SCENES, -1].contiguous(memory_format=torch.channels_last))
+    has_scene = has_scene[::SCENES]
     weight = torch.cat((torch.ones_like(wanted[:, :1]), 1 + (LIGHT_WEIGHT - 1) * wanted[:, 1:]), 1)
     scene = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="none").mean((1, 2, 3))
     return {"motion": motion / seen.sum().clamp_min(1), "scene": 10 * (scene * has_scene).sum() / has_scene.sum().clamp_min(1)}
