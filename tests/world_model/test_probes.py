@@ -33,7 +33,7 @@ def config(logs: Path, out: Path, steps: int, **changes) -> TrainProbesConfig:
 
 
 def test_the_scene_reader_finds_the_car_after_some_steps(logs, tmp_path) -> None:
-    probes = Probes.load(train_probes(config(logs, tmp_path / "run", 80)))
+    probes = Probes.load(train_probes(config(logs, tmp_path / "run", 200)))
     clip = cases.painted_clip(8)
     targets = scene_targets(cases.LayoutRasteriser()(clip.track.scene(5)).channels)
     car = targets[0, 0] > 0.5
@@ -51,6 +51,12 @@ def test_motions_are_of_the_last_frame_and_commands_of_the_way_there(logs) -> No
     assert not known.all()
     assert ego[known][:, 3].mean() > 5
     assert torch.allclose(command, torch.full_like(command, 0.1))
+
+
+def test_several_folders_are_one_store(logs, tmp_path) -> None:
+    with ShardWriter(tmp_path / "more") as shards:
+        shards.add(cases.painted_clip(9))
+    assert open_store([logs, tmp_path / "more"], "train").clip_steps.tolist() == [30, 30, 9]
 
 
 def test_training_that_is_stopped_goes_on_exactly(logs, tmp_path) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -219,20 +219,23 @@ class FrameStore:
         )
 
 
-def open_store(data: str | Path, split: str | None = "train", cache: str | Path | None = None, workers: int | None = None) -> FrameStore:
-    """The frame store of a folder of shards, prepared on first use.
+def open_store(
+    data: str | Path | Sequence[str | Path], split: str | None = "train", cache: str | Path | None = None, workers: int | None = None
+) -> FrameStore:
+    """The frame store of folders of shards, prepared on first use.
 
     Args:
-        data: folder of shards.
+        data: folder of shards, or several.
         split: which clips; anything but "train" may hold test roads and is not for training.
-        cache: where prepared frames are kept; default `DATA/.frames`.
+        cache: where prepared frames are kept; default `.frames` in the first folder.
         workers: processes that prepare; default one a core.
     """
-    addresses = list_clips(data, split)
+    folders = [data] if isinstance(data, str | Path) else list(data)
+    addresses = [address for one in folders for address in list_clips(one, split)]
     if not addresses:
         raise DataError(f"'{data}' holds no clips of the split '{split}'; record some with `xpeng-world record out={data}`")
     text = json.dumps([STORE_FORMAT, len(CHANNELS), *(str(address) for address in addresses)])
-    folder = Path(cache or Path(data) / ".frames") / f"{split or 'all'}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    folder = Path(cache or Path(folders[0]) / ".frames") / f"{split or 'all'}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if not folder.is_dir():
         _build(addresses, folder, split == "train", workers or os.cpu_count() or 1)
     return FrameStore(folder)

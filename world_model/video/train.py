@@ -32,7 +32,7 @@ STATE_KIND, STATE_VERSION = "world-training", 1
 class TrainWorldConfig:
     """Everything a run of world-model training depends on."""
 
-    data: str = "runs/logs"  # folder of shards
+    data: str | list[str] = "runs/logs"  # folder of shards, or several
     out: str = "runs/world"
     size: str = "small"
     init: str = "none"  # folder of a trained world to start from; its size must be the same

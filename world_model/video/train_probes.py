@@ -28,7 +28,7 @@ SPEED_FLOOR = 2.0  # m/s below which steering cannot be seen and is not asked fo
 class TrainProbesConfig:
     """Everything a run of probe training depends on."""
 
-    data: str = "runs/logs"  # folder of shards; the train split is used
+    data: str | list[str] = "runs/logs"  # folder of shards, or several; the train split is used
     out: str = "runs/probes"
     seed: int = 0
     steps: int = 2500  # optimiser steps of the whole schedule
