@@ -15,7 +15,8 @@ from . import pictures, rollouts
 from .pictures import BARE_AHEAD, SECOND
 from .rollouts import STRIP_STEPS
 
-PARTS = ("pictures", "reading", "outcomes", "ranking", "guards")
+PARTS = ("pictures", "reading", "outcomes", "ranking", "guards")  # of part=all
+VIDEO = "video"
 GUARD_EPISODES = 96
 SHIPPED_PROBES = "shipped"
 
@@ -41,7 +42,8 @@ def fidelity(
 
     Parts: "pictures" (errors ahead, by region and by level of layout, long rollouts), "reading" (actions and scenes read back off
     long rollouts, and their Frechet distance), "outcomes" (false-safe rate), "ranking" (policies scored in both worlds), "guards"
-    (their thresholds, as a guards.json for the world's folder, and how well they tell strange drives from usual ones), or "all".
+    (their thresholds, as a guards.json for the world's folder, and how well they tell strange drives from usual ones), or "all"; and
+    "video", for worlds trained on recordings without scenes.
 
     Raises:
         ConfigError: no such world or part, or a number out of range.
@@ -49,13 +51,13 @@ def fidelity(
         CheckpointError: probes that cannot be read.
     """
     wanted = PARTS if part == "all" else (part,)
-    if wanted[0] not in PARTS:
-        raise ConfigError(f"unknown part '{part}'; {nearest(part, (*PARTS, 'all'))}")
+    if wanted[0] not in (*PARTS, VIDEO):
+        raise ConfigError(f"unknown part '{part}'; {nearest(part, (*PARTS, VIDEO, 'all'))}")
     if min(clips, steps, failures, seconds) < 1 or strips < 0:
         raise ConfigError(
             f"clips={clips}, steps={steps}, seconds={seconds}, failures={failures} must be at least 1, strips={strips} at least 0"
         )
-    if data is None and {"pictures", "reading"} & set(wanted):
+    if data is None and {"pictures", "reading", VIDEO} & set(wanted):
         raise ConfigError("data is missing: give a folder of recorded clips, data=runs/logs say")
     began = time.perf_counter()
     folder = Path(out)
@@ -64,6 +66,15 @@ def fidelity(
     if {"pictures", "reading"} & set(wanted):
         assert data is not None
         figures |= _pictures(world, data, folder, wanted, clips, seconds * SECOND, steps, strips, seed, probes)
+    if VIDEO in wanted:
+        assert data is not None
+        from ...world_model.video.probes import Probes
+        from .plain_video import load_video_world, plain_clips, video_figures
+
+        dreaming = load_video_world(world, steps)
+        reader = Probes.load(_probes(probes))
+        figures, rows = video_figures(dreaming, plain_clips(data, clips), reader, seed)
+        write_strip(folder / "strip_0.png", rows, ["now", "0.5 s", "1 s", "2 s", "3 s"])
     if "outcomes" in wanted:
         from .outcomes import outcome_figures, outcome_replays, replay_table
 
@@ -99,7 +110,7 @@ def _pictures(
     if "reading" in wanted:
         from ...world_model.video.probes import Probes
 
-        reader = Probes.load(SHIPPED / "probes" if probes == SHIPPED_PROBES else probes)
+        reader = Probes.load(_probes(probes))
     generator = pictures.load_generator(world, steps)
     held_out = pictures.held_out_clips(data, clips, long)
     mean = pictures.mean_picture(data)
@@ -129,13 +140,17 @@ def _pictures(
     return figures
 
 
+def _probes(name: str) -> Path:
+    return SHIPPED / "probes" if name == SHIPPED_PROBES else Path(name)
+
+
 def _command(
     world: str, data: str | None, part: str, wanted: tuple[str, ...], clips: int, seconds: int, steps: int, seed: int, failures: int,
     suite: str, episodes: int | None,
 ) -> str:  # fmt: skip
     """The command again, without what does not matter to its parts."""
     words = [f"xpeng-world fidelity part={part} world={Path(world).name}"]
-    if data is not None and {"pictures", "reading"} & set(wanted):
+    if data is not None and {"pictures", "reading", VIDEO} & set(wanted):
         words.append(f"data={Path(data).name} clips={clips} seconds={seconds} steps={steps}")
     if "outcomes" in wanted:
         words.append(f"failures={failures}")

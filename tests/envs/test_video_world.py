@@ -85,6 +85,38 @@ def test_a_batch_of_them_and_a_branch(weights) -> None:
     assert one.branch(3).step(np.zeros((3, 2), np.float32))[0]["camera"].shape[0] == 3
 
 
+def test_commands_are_read_back_from_its_dreams(weights) -> None:
+    from xpeng_world.evaluation.fidelity.plain_video import AHEAD, load_video_world, video_figures
+
+    world = load_video_world(str(weights), steps=1)
+
+    class Obedient:
+        """Paints what was steered as brightness."""
+
+        def next_unseen(self, frame, actions, seed, step):
+            return (120 + 60 * actions[:, 0]).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 64, 128, 3).clone()
+
+    class Reader:
+        """Reads it off again."""
+
+        def read_motion(self, frames):
+            grey = frames.float().mean((2, 3, 4))
+            return grey.unfold(1, 4, 1).mean(-1)[:, 1:, None]
+
+    rng = np.random.default_rng(1)
+    clips = []
+    for _ in range(2):
+        actions = torch.from_numpy(np.repeat(rng.uniform(-1, 1, (AHEAD, 2)), 2, 0).astype(np.float32))
+        grey = (120 + 60 * actions[:, 0]).to(torch.uint8).view(-1, 1, 1, 1)
+        clips.append(Clip(grey.expand(-1, 64, 128, 3).clone(), actions, None, {"split": "test"}))
+    world = VideoWorld(Obedient(), world.openings)
+    figures, strip = video_figures(world, clips, Reader(), seed=0)
+    assert figures["steering_spearman_real"].value > 0.95
+    assert set(strip) == {"true", "generated"}
+    with pytest.raises(ConfigError, match="knows its scene"):
+        load_video_world("learned", steps=1)
+
+
 def test_mistakes_are_named(weights, tmp_path) -> None:
     world = make_world(str(weights))
     with pytest.raises(ConfigError, match="no 'family' to choose"):
