@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,19 @@ STATE_KIND, STATE_VERSION = "grpo", 1
 SCALES = ("batch", "group", "none")
 ANY = "any"
 FREE = ("out", "rounds", "minutes", "threads", "resume", "save_minutes")  # keys that a run may go on with other values of
-AT_LEAST_ONE = ("rounds", "starts", "group", "episode_steps", "hold", "parts", "part", "iterations", "updates", "batch_size")
+AT_LEAST_ONE = (
+    "rounds",
+    "starts",
+    "group",
+    "episode_steps",
+    "hold",
+    "parts",
+    "part",
+    "iterations",
+    "updates",
+    "batch_size",
+    "imitate_batch",
+)
 
 
 @dataclass
@@ -72,6 +84,9 @@ class GrpoConfig:
     scale: str = "batch"  # what advantages are divided by the standard deviation of
     least_spread: float = LEAST_SPREAD  # added to it, in the reward's unit
     gradient_clip: float = 0.5
+    imitate: float = 0.0  # weight of imitation of recorded drives beside GRPO's own loss
+    imitate_data: str | list[str] | None = None  # folder of shards to imitate, or several
+    imitate_batch: int = 16  # recorded moments that are imitated beside each batch of parts
     format_weight: float = 1.0  # reward of an episode whose actions can all be read
     half: bool = True  # store the weights in float16
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
@@ -141,7 +156,7 @@ class Grpo:
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             self.model.decoder.train()
             self.model.decoder.set_attn_implementation(windowed.register())
-            trainer = trainer_class(self.model.vocabulary, self.driving.mode, lambda: self.advantages)(
+            trainer = trainer_class(self.model.vocabulary, self.driving.mode, lambda: self.advantages, self._imitation())(
                 model=self.model.decoder,
                 reward_funcs=rewards,
                 args=self._arguments(),
@@ -156,6 +171,17 @@ class Grpo:
             trainer.remove_callback(PrinterCallback)
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
         self.model.decoder.eval().set_attn_implementation("sdpa")
+
+    def _imitation(self) -> Callable[[Any, int], Tensor] | None:
+        """The loss of imitation by the number of the batch, or None without it."""
+        config = self.config
+        if not config.imitate:
+            return None
+        from .grpo_imitation import Imitation
+
+        assert config.imitate_data is not None
+        imitation = Imitation(self.model, config.imitate_data, self.out / "tokens", config.imitate_batch, config.seed)
+        return lambda model, number: config.imitate * imitation.loss(model, number)
 
     def _arguments(self) -> Any:
         from trl import GRPOConfig
@@ -322,7 +348,9 @@ def _check(config: GrpoConfig) -> None:
     for name in ("temperature", "learning_rate", "clip", "gradient_clip"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be above 0")
-    for name in ("kl", "format_weight", "minutes", "save_minutes", "seed", "warmup", "foresight", "explore", "least_spread"):
+    if config.imitate and not config.imitate_data:
+        raise ConfigError(f"imitate={config.imitate} needs recorded drives; give imitate_data=runs/logs say")
+    for name in ("kl", "imitate", "format_weight", "minutes", "save_minutes", "seed", "warmup", "foresight", "explore", "least_spread"):
         if not getattr(config, name) >= 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be at least 0")
     for name, known in (("mode", MODES), ("scale", SCALES), ("credit", CREDITS)):

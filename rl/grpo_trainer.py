@@ -27,7 +27,12 @@ def written_columns(vocabulary: Vocabulary, mode: Mode, ids: Tensor, begin: int)
     return places[after[:, begin:].any(0)]
 
 
-def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], Tensor | None] = lambda: None) -> Any:
+def trainer_class(
+    vocabulary: Vocabulary,
+    mode: Mode,
+    advantages: Callable[[], Tensor | None] = lambda: None,
+    beside: Callable[[Any, int], Tensor] | None = None,
+) -> Any:
     """A GRPOTrainer that reads probabilities off the columns of `written_columns` alone, and takes those of the draws from the driver.
 
     The world's tokens are most of a sample. TRL's own loss gives all of them probabilities, which off a GPU takes most of the time,
@@ -37,11 +42,23 @@ def trainer_class(vocabulary: Vocabulary, mode: Mode, advantages: Callable[[], T
         vocabulary: of the VLA.
         mode: that it drives in.
         advantages: gives those of the last rollout's tokens [samples, L], L at most a completion's length, in place of TRL's own, or None.
+        beside: a further loss of the model, added to each batch's; told the number of the batch.
     """
     from trl import GRPOTrainer
 
     class Trainer(GRPOTrainer):
         rolling_out = False
+        batches = 0  # learned in this process
+
+        def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
+            loss = super()._compute_loss(model, inputs)
+            if beside is None:
+                return loss
+            per_step = self.args.gradient_accumulation_steps
+            further = beside(model, self.state.global_step * per_step + self.batches % per_step)
+            self.batches += 1
+            self._metrics["train"]["imitation_loss"].append(further.item())
+            return loss + further / self.current_gradient_accumulation_steps
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             self.rolling_out = True
