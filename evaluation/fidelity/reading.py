@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.stats import spearmanr
@@ -16,7 +18,7 @@ from ..bootstrap import Estimate, bootstrap, ratio_of_means
 from .pictures import SECOND
 from .rollouts import Rollouts
 
-AGENT_PIXELS = 12  # a road user of fewer visible pixels is not asked for
+AGENT_PIXELS = 20  # a road user of fewer visible pixels is not asked for
 LENS_PIXELS = 2  # the same of a signal's lens
 NEAR_STEPS = 5  # steps between the pictures that agreement is measured on, so many before 20 s as fit into 5 s
 AGREEMENT_AT = 20 * SECOND
@@ -77,18 +79,25 @@ def agreement_figures(rolled: Rollouts, probes: Probes) -> dict[str, Estimate]:
     """Road users found and signal colours read right around 20 s into a rollout, on generated and on true pictures.
 
     A road user counts as found when the mean probability over its visible pixels passes one half; a signal as read when the colour
-    of the highest total around its head is its own. IoU is that of the pixels of all road users.
+    of the highest total around its head is its own. IoU is that of the pixels of all road users. `agent_recall_share_20s` is the
+    share of those found in true pictures that are found in the generated ones too.
     """
-    steps = range(max(1, AGREEMENT_AT - 5 * SECOND), min(AGREEMENT_AT, rolled.steps) + 1, NEAR_STEPS)
-    counts: dict[str, list[Tensor]] = {"generated": [], "true": []}
+    if rolled.steps < AGREEMENT_AT:
+        return {}
+    counts: dict[str, list[Tensor]] = {"generated": [], "true": [], "both": []}
     rasteriser = LayoutRasteriser()
+    steps = range(AGREEMENT_AT - 5 * SECOND, AGREEMENT_AT + 1, NEAR_STEPS)
     for step in tqdm(steps, desc="looking", unit="frame", disable=None):
         scene = rolled.track.scene(step)
         owner = rasteriser.instances(scene)
         lit = rasteriser(scene).channels[:, _lights()].int().sum(1) >= 128
+        seen = {}
         for name, frames in (("generated", rolled.generated), ("true", rolled.true)):
-            counts[name].append(agreement(probes.read_scene(frames[:, step]), scene, owner, lit))
-    found = {name: torch.stack(values, 1).sum(1).double() for name, values in counts.items()}  # [N, 6]
+            seen[name] = agreement(probes.read_scene(frames[:, step]), scene, owner, lit)
+            counts[name].append(seen[name].counts)
+        both = [len(a & b) for a, b in zip(seen["generated"].hits, seen["true"].hits, strict=True)]
+        counts["both"].append(torch.tensor(both).unsqueeze(-1))
+    found = {name: torch.stack(values, 1).sum(1).double() for name, values in counts.items()}  # [N, 6], and [N, 1] of both
     figures: dict[str, Estimate] = {}
     pairs = {
         "agent_recall_20s": (found["generated"], 0),
@@ -101,14 +110,22 @@ def agreement_figures(rolled: Rollouts, probes: Probes) -> dict[str, Estimate]:
     for key, (sums, first) in pairs.items():
         if bool(sums[:, first + 1].sum() > 0):
             figures[key] = bootstrap(sums[sums[:, first + 1] > 0][:, first : first + 2].numpy(), statistic=ratio_of_means)
-    both = torch.stack((found["generated"][:, 0], found["true"][:, 0]), -1)
-    if bool(both[:, 1].sum() > 0):
-        figures["agent_recall_share_20s"] = bootstrap(both[both[:, 1] > 0].numpy(), statistic=ratio_of_means)
+    shared = torch.stack((found["both"][:, 0], found["true"][:, 0]), -1)
+    if bool(shared[:, 1].sum() > 0):
+        figures["agent_recall_share_20s"] = bootstrap(shared[shared[:, 1] > 0].numpy(), statistic=ratio_of_means)
     return figures
 
 
-def agreement(said: Tensor, scene: Scene, owner: Tensor, lit: Tensor) -> Tensor:
-    """Counts [B, 6] of a picture: road users found and asked for, pixels in common and in either, signals read right and asked for.
+@dataclass(frozen=True)
+class Agreement:
+    """What was found in B pictures."""
+
+    counts: Tensor  # [B, 6] road users found and asked for, pixels in common and in either, signals read right and asked for
+    hits: list[set[int]]  # slots of the road users found
+
+
+def agreement(said: Tensor, scene: Scene, owner: Tensor, lit: Tensor) -> Agreement:
+    """What a scene reader found in pictures.
 
     Args:
         said: [B, 4, H, W] probabilities of CLASSES.
@@ -116,11 +133,11 @@ def agreement(said: Tensor, scene: Scene, owner: Tensor, lit: Tensor) -> Tensor:
         owner: [B, H, W] of `LayoutRasteriser.instances`.
         lit: [B, H, W] pixels of lit lenses.
     """
-    rows = []
+    rows, hits = [], []
     for b in range(owner.shape[0]):
         names, pixels = owner[b].unique(return_counts=True)
         agents = [int(n) for n, k in zip(names, pixels, strict=True) if n >= 0 and k >= AGENT_PIXELS]
-        hits = sum(bool(said[b, 0][owner[b] == n].mean() > FOUND) for n in agents)
+        hits.append({n for n in agents if said[b, 0][owner[b] == n].mean() > FOUND})
         claimed, there = said[b, 0] > FOUND, owner[b] >= 0
         right = asked = 0
         for name in names[names <= -2]:
@@ -131,8 +148,8 @@ def agreement(said: Tensor, scene: Scene, owner: Tensor, lit: Tensor) -> Tensor:
             asked += 1
             around = torch.nn.functional.max_pool2d(head[None].float(), 3, stride=1, padding=1)[0] > 0
             right += int(said[b, 1:, around].sum(-1).argmax()) + 1 == state
-        rows.append([hits, len(agents), int((claimed & there).sum()), int((claimed | there).sum()), right, asked])
-    return torch.tensor(rows)
+        rows.append([len(hits[-1]), len(agents), int((claimed & there).sum()), int((claimed | there).sum()), right, asked])
+    return Agreement(torch.tensor(rows), hits)
 
 
 def _lights() -> list[int]:

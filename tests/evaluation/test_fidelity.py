@@ -248,8 +248,8 @@ def test_agreement_counts_what_is_found(recorded):
     owner, layout = rasteriser.instances(scene), rasteriser(scene)
     targets = scene_targets(layout.channels)
     lit = layout.channels[:, reading._lights()].int().sum(1) >= 128
-    perfect = reading.agreement(targets, scene, owner, lit)[0].tolist()
-    blind = reading.agreement(torch.zeros_like(targets), scene, owner, lit)[0].tolist()
+    perfect = reading.agreement(targets, scene, owner, lit).counts[0].tolist()
+    blind = reading.agreement(torch.zeros_like(targets), scene, owner, lit).counts[0].tolist()
     assert perfect[0] == perfect[1] == blind[1]
     assert blind[0] == blind[2] == 0
     assert perfect[4] == perfect[5] == blind[5]
