@@ -3,160 +3,190 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor
+
+from ...data import Clip
 from ...errors import ConfigError, nearest
 from ...scene import DT
 from ...world_model.learned import SHIPPED
+from ...world_model.video.probes import Probes
 from ..bootstrap import Estimate
 from ..evidence import evidence, write_evidence, write_text
 from ..pictures import write_strip
 from . import pictures, rollouts
+from .baselines import Generator
 from .pictures import BARE_AHEAD, SECOND
-from .rollouts import STRIP_STEPS
+from .rollouts import STRIP_STEPS, Rollouts
 
-PARTS = ("pictures", "reading", "outcomes", "ranking", "guards")  # of part=all
-VIDEO = "video"
+PARTS = ("pictures", "reading", "outcomes", "ranking", "guards", "video")
+ALL = PARTS[:-1]  # of part=all: a world either knows its scene or not
+OF_CLIPS = ("pictures", "reading", "video")  # parts that need data
 GUARD_EPISODES = 96
-SHIPPED_PROBES = "shipped"
 
 
-def fidelity(
-    world: str,
-    out: str,
-    data: str | None,
-    part: str,
-    clips: int,
-    seconds: int,
-    steps: int,
-    strips: int,
-    seed: int,
-    probes: str,
-    failures: int,
-    policies: list[str] | None,
-    suite: str,
-    episodes: int | None,
-    workers: int | None,
-) -> Path:
+@dataclass
+class FidelityConfig:
+    """What is measured, and on what."""
+
+    world: str = "learned"  # or folder of a trained world
+    out: str = "runs/fidelity"
+    data: str | None = None  # folder of recorded clips, whose test split is used
+    part: str = "pictures"  # of PARTS, or all
+    clips: int = 16
+    seconds: int = 20  # of the long rollouts
+    steps: int = 1  # denoising steps a frame
+    strips: int = 3
+    seed: int = 0
+    probes: str = "shipped"  # or folder of probes
+    failures: int = 200  # of the part outcomes
+    policies: list[str] | None = None  # of the part ranking
+    suite: str = "standard"  # of the part ranking
+    episodes: int | None = None  # of the suite
+    workers: int | None = None  # for the reference world
+
+    def command(self, parts: tuple[str, ...]) -> str:
+        """The command again, without the keys that do not matter to its parts."""
+        words = [f"xpeng-world fidelity part={self.part} world={Path(self.world).name}"]
+        if self.data is not None and set(OF_CLIPS) & set(parts):
+            words.append(f"data={Path(self.data).name} clips={self.clips} seconds={self.seconds} steps={self.steps}")
+        if "outcomes" in parts:
+            words.append(f"failures={self.failures}")
+        if "ranking" in parts:
+            words.append(f"suite={self.suite}" + ("" if self.episodes is None else f" episodes={self.episodes}"))
+        return " ".join([*words, f"seed={self.seed}"])
+
+
+def fidelity(config: FidelityConfig) -> Path:
     """Measure how true a learned world is; writes metrics.json and, by part, tables, strips and plots.
-
-    Parts: "pictures" (errors ahead, by region and by level of layout, long rollouts), "reading" (actions and scenes read back off
-    long rollouts, and their Frechet distance), "outcomes" (false-safe rate), "ranking" (policies scored in both worlds), "guards"
-    (their thresholds, as a guards.json for the world's folder, and how well they tell strange drives from usual ones), or "all"; and
-    "video", for worlds trained on recordings without scenes.
 
     Raises:
         ConfigError: no such world or part, or a number out of range.
-        DataError: no clip of the test split with scenes.
-        CheckpointError: probes that cannot be read.
+        DataError: no clip of the test split to measure on.
+        CheckpointError: probes or guards that cannot be read.
     """
-    wanted = PARTS if part == "all" else (part,)
-    if wanted[0] not in (*PARTS, VIDEO):
-        raise ConfigError(f"unknown part '{part}'; {nearest(part, (*PARTS, VIDEO, 'all'))}")
-    if min(clips, steps, failures, seconds) < 1 or strips < 0:
-        raise ConfigError(
-            f"clips={clips}, steps={steps}, seconds={seconds}, failures={failures} must be at least 1, strips={strips} at least 0"
-        )
-    if data is None and {"pictures", "reading", VIDEO} & set(wanted):
+    parts = ALL if config.part == "all" else (config.part,)
+    if parts[0] not in PARTS:
+        raise ConfigError(f"unknown part '{config.part}'; {nearest(config.part, (*PARTS, 'all'))}")
+    for name, least in (("clips", 1), ("seconds", 1), ("steps", 1), ("failures", 1), ("strips", 0)):
+        if getattr(config, name) < least:
+            raise ConfigError(f"{name}={getattr(config, name)} must be at least {least}")
+    if config.data is None and set(OF_CLIPS) & set(parts):
         raise ConfigError("data is missing: give a folder of recorded clips, data=runs/logs say")
     began = time.perf_counter()
-    folder = Path(out)
+    folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
+    measuring = _Measurement(config, folder)
     figures: dict[str, Estimate] = {}
-    if {"pictures", "reading"} & set(wanted):
-        assert data is not None
-        figures |= _pictures(world, data, folder, wanted, clips, seconds * SECOND, steps, strips, seed, probes)
-    if VIDEO in wanted:
-        assert data is not None
-        from ...world_model.video.probes import Probes
-        from .plain_video import load_video_world, plain_clips, video_figures
-
-        dreaming = load_video_world(world, steps)
-        reader = Probes.load(_probes(probes))
-        figures, rows = video_figures(dreaming, plain_clips(data, clips), reader, seed)
-        write_strip(folder / "strip_0.png", rows, ["now", "0.5 s", "1 s", "2 s", "3 s"])
-    if "outcomes" in wanted:
-        from .outcomes import outcome_figures, outcome_replays, replay_table
-
-        replays = outcome_replays(world, failures, seed)
-        write_text(folder / "outcomes.csv", replay_table(replays))
-        figures |= outcome_figures(replays)
-    if "ranking" in wanted:
-        from .ranking import plot_ranking, rank_policies, ranking_figures, ranking_table
-
-        ranking = rank_policies(world, policies, suite, episodes, seed, workers)
-        write_text(folder / "ranking.csv", ranking_table(ranking))
-        plot_ranking(ranking, folder / "ranking.png")
-        figures |= ranking_figures(ranking)
-    if "guards" in wanted:
-        from ...world_model.guards import PAGE, write_thresholds
-        from .guarding import calibrate, guard_figures, load_measuring
-
-        measuring = load_measuring(world)
-        thresholds = calibrate(measuring, GUARD_EPISODES, seed)
-        write_thresholds(folder / PAGE, thresholds, {"episodes": GUARD_EPISODES, "split": "validation", "seed": seed})
-        figures |= guard_figures(measuring, thresholds, GUARD_EPISODES, seed)
-    command = _command(world, data, part, wanted, clips, seconds, steps, seed, failures, suite, episodes)
-    record = evidence(figures, command=command, seconds=time.perf_counter() - began, seeds=[seed])
+    for part in parts:
+        figures |= getattr(measuring, part)()
+    record = evidence(figures, command=config.command(parts), seconds=time.perf_counter() - began, seeds=[config.seed])
     path = write_evidence(folder / "metrics.json", record)
     _print(figures, path)
     return path
 
 
-def _pictures(
-    world: str, data: str, folder: Path, wanted: tuple[str, ...], clips: int, long: int, steps: int, strips: int, seed: int, probes: str
-) -> dict[str, Estimate]:
-    reader = None
-    if "reading" in wanted:
-        from ...world_model.video.probes import Probes
+class _Measurement:
+    """One method a part; what several need is made once."""
 
-        reader = Probes.load(_probes(probes))
-    generator = pictures.load_generator(world, steps)
-    held_out = pictures.held_out_clips(data, clips, long)
-    mean = pictures.mean_picture(data)
-    figures: dict[str, Estimate] = {}
-    if "pictures" in wanted:
-        figures |= pictures.short_figures(pictures.errors_ahead(generator, held_out, mean, seed))
-        for level in ("no_scenery", "no_layout"):
-            bare = pictures.load_generator(world, steps, level.replace("no_layout", "none"))
-            errors = pictures.errors_ahead(bare, held_out, mean, seed, BARE_AHEAD, BARE_AHEAD)
+    def __init__(self, config: FidelityConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    @property
+    def data(self) -> str:
+        assert self.config.data is not None
+        return self.config.data
+
+    @cached_property
+    def generator(self) -> Generator:
+        return pictures.load_generator(self.config.world, self.config.steps)
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        return pictures.held_out_clips(self.data, self.config.clips, self.config.seconds * SECOND)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        return pictures.mean_picture(self.data)
+
+    @cached_property
+    def probes(self) -> Probes:
+        return Probes.load(SHIPPED / "probes" if self.config.probes == "shipped" else self.config.probes)
+
+    @cached_property
+    def rolled(self) -> Rollouts | None:
+        steps = self.config.seconds * SECOND
+        found = rollouts.roll_out(self.generator, self.clips, self.mean, self.config.seed, steps, self.config.strips)
+        if found is None:
+            print(f"no clip has more than {steps} frames, so nothing is said of rollouts of {self.config.seconds} s")
+        return found
+
+    def pictures(self) -> dict[str, Estimate]:
+        """Errors ahead by region and by level of layout, and long rollouts."""
+        config = self.config
+        figures = pictures.short_figures(pictures.errors_ahead(self.generator, self.clips, self.mean, config.seed))
+        for name, level in (("no_scenery", "no_scenery"), ("no_layout", "none")):
+            bare = pictures.load_generator(config.world, config.steps, level)
+            errors = pictures.errors_ahead(bare, self.clips, self.mean, config.seed, BARE_AHEAD, BARE_AHEAD)
             if errors:
-                figures |= pictures.bare_figures(errors, level)
-    rolled = rollouts.roll_out(generator, held_out, mean, seed, long, strips)
-    if rolled is None:
-        print(f"no clip has more than {long} frames, so nothing is said of rollouts of {long * DT:.0f} s")
-    if "pictures" in wanted:
-        write_text(folder / "horizon.csv", rollouts.horizon_table(rolled))
-        if rolled is not None:
-            figures |= rollouts.long_figures(rolled)
-            for index, rows in enumerate(rolled.strips):
+                figures |= pictures.bare_figures(errors, name)
+        write_text(self.folder / "horizon.csv", rollouts.horizon_table(self.rolled))
+        if self.rolled is not None:
+            figures |= rollouts.long_figures(self.rolled)
+            for index, rows in enumerate(self.rolled.strips):
                 columns = [f"{k} frames ({k * DT:.0f} s)" if k >= SECOND else f"{k} frame" for k in STRIP_STEPS[: len(rows["true"])]]
-                write_strip(folder / f"strip_{index}.png", rows, columns)
-    if reader is not None and rolled is not None:
+                write_strip(self.folder / f"strip_{index}.png", rows, columns)
+        return figures
+
+    def reading(self) -> dict[str, Estimate]:
+        """Actions and scenes read back off long rollouts, and their Frechet distance."""
         from .frechet import frechet_figures
         from .reading import agreement_figures, obedience_figures
 
-        figures |= obedience_figures(rolled, reader) | agreement_figures(rolled, reader) | frechet_figures(rolled, seed)
-    return figures
+        probes, rolled = self.probes, self.rolled
+        if rolled is None:
+            return {}
+        return obedience_figures(rolled, probes) | agreement_figures(rolled, probes) | frechet_figures(rolled, self.config.seed)
 
+    def outcomes(self) -> dict[str, Estimate]:
+        """The false-safe rate."""
+        from .outcomes import outcome_figures, outcome_replays, replay_table
 
-def _probes(name: str) -> Path:
-    return SHIPPED / "probes" if name == SHIPPED_PROBES else Path(name)
+        replays = outcome_replays(self.config.world, self.config.failures, self.config.seed)
+        write_text(self.folder / "outcomes.csv", replay_table(replays))
+        return outcome_figures(replays)
 
+    def ranking(self) -> dict[str, Estimate]:
+        """Policies scored in both worlds."""
+        from .ranking import plot_ranking, rank_policies, ranking_figures, ranking_table
 
-def _command(
-    world: str, data: str | None, part: str, wanted: tuple[str, ...], clips: int, seconds: int, steps: int, seed: int, failures: int,
-    suite: str, episodes: int | None,
-) -> str:  # fmt: skip
-    """The command again, without what does not matter to its parts."""
-    words = [f"xpeng-world fidelity part={part} world={Path(world).name}"]
-    if data is not None and {"pictures", "reading", VIDEO} & set(wanted):
-        words.append(f"data={Path(data).name} clips={clips} seconds={seconds} steps={steps}")
-    if "outcomes" in wanted:
-        words.append(f"failures={failures}")
-    if "ranking" in wanted:
-        words.append(f"suite={suite}" + ("" if episodes is None else f" episodes={episodes}"))
-    return " ".join([*words, f"seed={seed}"])
+        config = self.config
+        ranking = rank_policies(config.world, config.policies, config.suite, config.episodes, config.seed, config.workers)
+        write_text(self.folder / "ranking.csv", ranking_table(ranking))
+        plot_ranking(ranking, self.folder / "ranking.png")
+        return ranking_figures(ranking)
+
+    def guards(self) -> dict[str, Estimate]:
+        """Thresholds of the guards, as a guards.json for the world's folder, and how well they tell strange drives from usual ones."""
+        from ...world_model.guards import PAGE, write_thresholds
+        from .guarding import calibrate, guard_figures, load_measuring
+
+        world, seed = load_measuring(self.config.world), self.config.seed
+        thresholds = calibrate(world, GUARD_EPISODES, seed)
+        write_thresholds(self.folder / PAGE, thresholds, {"episodes": GUARD_EPISODES, "split": "validation", "seed": seed})
+        return guard_figures(world, thresholds, GUARD_EPISODES, seed)
+
+    def video(self) -> dict[str, Estimate]:
+        """Commands read back from a world that was trained on recordings without scenes."""
+        from .plain_video import load_video_world, plain_clips, video_figures
+
+        world = load_video_world(self.config.world, self.config.steps)
+        figures, rows = video_figures(world, plain_clips(self.data, self.config.clips), self.probes, self.config.seed)
+        write_strip(self.folder / "strip_0.png", rows, ["now", "0.5 s", "1 s", "2 s", "3 s"])
+        return figures
 
 
 def _print(figures: dict[str, Estimate], path: Path) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.evaluation.fidelity import command, fidelity, frechet, pictures, ranking, reading, rollouts
+from xpeng_world.evaluation.fidelity.command import FidelityConfig
 from xpeng_world.evaluation.fidelity.regions import REGIONS, difference, region_db, region_errors, region_mae, region_masks
 from xpeng_world.evaluation.pictures import absolute_error, decibels, squared_error
 from xpeng_world.scene import Agents, Ego, Track
@@ -62,11 +63,8 @@ def rolled(recorded, mean):
 
 
 def run(folder, out, **changes):
-    values = {
-        "world": "learned", "data": str(folder), "out": str(out), "part": "pictures", "clips": 2, "seconds": 2, "steps": 1, "strips": 1,
-        "seed": 0, "probes": "shipped", "failures": 1, "policies": None, "suite": "smoke", "episodes": None, "workers": 1,
-    }  # fmt: skip
-    return fidelity(**(values | changes))
+    values = {"data": str(folder), "out": str(out), "clips": 2, "seconds": 2, "strips": 1, "suite": "smoke", "workers": 1}
+    return fidelity(FidelityConfig(**(values | changes)))
 
 
 def test_errors_by_hand():
