@@ -11,10 +11,10 @@ from xpeng_world.data.clip import Clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.vehicles import bicycle_step
-from xpeng_world.world_model.video.denoiser import SIZES
 from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model, untrained
 from xpeng_world.world_model.video.layout import LayoutRasteriser, composite
 from xpeng_world.world_model.video.pipeline import episode_noise
+from xpeng_world.world_model.video.sizes import SIZES
 from xpeng_world.world_model.video.store import build_store
 from xpeng_world.world_model.video.train import TrainWorldConfig, WorldTrainer, mirror
 
@@ -192,3 +192,23 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_what_was_saved(tmp_p
         trainer.run()
     again = load_file(tmp_path / "run" / "state" / "state.safetensors")
     assert all(torch.equal(saved[name], again[name]) for name in saved)
+
+
+def test_the_transformer_paints_learns_and_is_loaded_as_what_it_is(tmp_path, monkeypatch) -> None:
+    from xpeng_world.world_model.video import sizes
+    from xpeng_world.world_model.video.patches import PatchConfig, PatchTransformer
+
+    monkeypatch.setitem(sizes.SIZES, "patches", PatchConfig(width=48, layers=2, heads=4))
+    store = build_store([painted_clip(12), painted_clip(12)], tmp_path / "store")
+    config = TrainWorldConfig(out=str(tmp_path / "run"), size="patches", samples=480, batch_size=8, warmup=5, streams=8, learning_rate=3e-3)
+    trainer = WorldTrainer(config, store)
+    first = trainer.train_step()[0]
+    trainer.run()
+    assert trainer.train_step()[0] < 0.7 * first
+    loaded = FrameGenerator.load(tmp_path / "run" / "weights")
+    assert isinstance(loaded.pipeline.denoiser, PatchTransformer)
+    before, now = drive(2)
+    frame = loaded.next(before, now, loaded.first(before, torch.zeros(1)), torch.zeros(1, 2), torch.zeros(1), torch.ones(1))
+    assert frame.shape == (1, 64, 128, 3)
+    with pytest.raises(CheckpointError, match="not of size 'tiny'"):
+        WorldTrainer(dataclasses.replace(config, size="tiny", init=str(tmp_path / "run" / "weights")), store)

@@ -125,7 +125,7 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         """
         x = torch.cat((noisy, condition.warped, condition.seen, condition.layout), 1)
         x = nn.functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
-        vector = torch.cat((condition.numbers, _fourier(level), _fourier(condition.context_noise)), -1).to(x.dtype)
+        vector = torch.cat((condition.numbers, fourier(level), fourier(condition.context_noise)), -1).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         x = self.stem(x)
         skips = []
@@ -145,15 +145,7 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         return x[:, :3] + keep * condition.warped
 
 
-def _fourier(value: Tensor) -> Tensor:
+def fourier(value: Tensor) -> Tensor:
     """Features [B, 8] of a number [B] in [0, 1]."""
     angle = value.unsqueeze(-1) * torch.tensor([0.5, 1.0, 2.0, 4.0], device=value.device) * torch.pi
     return torch.cat((torch.sin(angle), torch.cos(angle)), -1)
-
-
-SIZES: dict[str, DenoiserConfig] = {
-    "tiny": DenoiserConfig(widths=[16, 32, 48], depths=[1, 1, 1], condition_width=64),
-    "small": DenoiserConfig(widths=[32, 64, 128], depths=[2, 2, 3]),
-    "medium": DenoiserConfig(widths=[64, 128, 256], depths=[2, 3, 4], condition_width=256),
-    "base": DenoiserConfig(widths=[96, 192, 384], depths=[2, 4, 6], condition_width=384),
-}

@@ -17,6 +17,7 @@ from ...scene import Scene
 from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
 from .layout import CHANNELS, Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
+from .sizes import load_painter
 from .warp import carry, ego_motion, plane_flow
 
 FORMAT = 1  # version of a world model's folder
@@ -198,7 +199,7 @@ class FrameGenerator:
             meta = json.loads(meta_path.read_text())
             if meta.get("format") != FORMAT:
                 raise CheckpointError(f"'{folder}' holds a world model of format {meta.get('format')}; this version reads {FORMAT}")
-            denoiser = FrameDenoiser.from_pretrained(folder / "denoiser", use_safetensors=True, low_cpu_mem_usage=False)
+            denoiser = load_painter(folder / "denoiser")
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"the world model in '{folder}' cannot be read: {str(error).splitlines()[0]}") from error

@@ -17,11 +17,11 @@ from ...errors import CheckpointError, ConfigError, TrainingError
 from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels
-from .denoiser import SIZES, FrameDenoiser
 from .generator import FrameGenerator, to_model
 from .layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .precision import resolve_precision
+from .sizes import SIZES, new_painter
 from .store import FrameStore, Samples, open_store
 from .streams import RolloutStreams
 
@@ -84,11 +84,10 @@ class WorldTrainer:
         self.out = Path(config.out)
         self.precision = resolve_precision(config.precision, config.device)
         torch.manual_seed(config.seed)
-        shape = {**asdict(SIZES[config.size]), "warp": config.warp}
-        self.model = FrameDenoiser(**shape).to(config.device)
+        self.model = new_painter(config.size, config.warp).to(config.device)
         if config.init != "none":
             self._start_from(config.init)
-        self.average = FrameDenoiser(**shape).to(config.device)
+        self.average = new_painter(config.size, config.warp).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -106,7 +105,8 @@ class WorldTrainer:
             CheckpointError: no world there, or one of another size.
         """
         trained = FrameGenerator.load(folder).pipeline.denoiser
-        if dict(trained.config)["widths"] != SIZES[self.config.size].widths:
+        wanted = asdict(SIZES[self.config.size])
+        if any(dict(trained.config).get(key) != value for key, value in wanted.items() if key not in ("warp", "condition_width")):
             raise CheckpointError(f"the world in '{folder}' is not of size '{self.config.size}'; give the size it was trained with")
         self.model.load_state_dict(trained.state_dict())
 
