@@ -22,6 +22,7 @@ AGENT_PIXELS = 20  # a road user of fewer visible pixels is not asked for
 LENS_PIXELS = 2  # the same of a signal's lens
 NEAR_STEPS = 5  # steps between the pictures that agreement is measured on, so many before 20 s as fit into 5 s
 AGREEMENT_AT = 20 * SECOND
+WAY = 5  # s of driving, the ends of which are compared
 FOUND = 0.5  # probability from which a pixel counts
 
 
@@ -29,20 +30,24 @@ FOUND = 0.5  # probability from which a pixel counts
 def obedience_figures(rolled: Rollouts, probes: Probes) -> dict[str, Estimate]:
     """Spearman correlation of what was commanded with what is read off generated and off true video, intervals over clips.
 
-    Steering is the road wheels' angle, at speeds above 2 m/s, as it cannot be seen below. `trajectory_error_m` is the mean distance
+    Steering is the road wheels' angle, at speeds above 2 m/s, as it cannot be seen below; it is made of the yaw rate and the speed that
+    are read, by the vehicle model that moved the ego. `trajectory_error_m` is the mean distance
     after 5 s between the way that the read motion makes and the true way; the same of true video beside it.
     """
     ego = rolled.track.ego
     true = torch.stack((ego.steering, ego.speed, ego.yaw_rate), -1)[:, LAGS[0] :]
     moving = true[..., 1] > SPEED_FLOOR
+    wheelbase = rolled.track.profile.wheelbase.unsqueeze(-1)
     everything = torch.ones_like(moving)
     figures: dict[str, Estimate] = {}
     for frames, ending in ((rolled.generated, ""), (rolled.true, "_true")):
         read = probes.read_motion(frames)
+        read[..., 0] = torch.atan(wheelbase * read[..., 2] / read[..., 1].clamp_min(SPEED_FLOOR))
         for index, name in enumerate(MOTION):
             which = everything if name == "speed" else moving
             figures[f"{name}_spearman{ending}"] = spearman(read[..., index], true[..., index], which)
-        figures[f"trajectory_error_m{ending}"] = bootstrap(trajectory_errors(read, true).numpy())
+        if read.shape[1] >= WAY * SECOND:
+            figures[f"trajectory_error_m{ending}"] = bootstrap(trajectory_errors(read, true).numpy())
     return figures
 
 
@@ -59,7 +64,7 @@ def spearman(found: Tensor, true: Tensor, which: Tensor) -> Estimate:
     return Estimate(value, float(low), float(high), len(rows))
 
 
-def trajectory_errors(read: Tensor, true: Tensor, seconds: int = 5) -> Tensor:
+def trajectory_errors(read: Tensor, true: Tensor, seconds: int = WAY) -> Tensor:
     """Mean distance [N], m, between the ends of the ways that read and true motion [N, T, 3] make in so many seconds."""
     steps = seconds * SECOND
     starts = range(0, read.shape[1] - steps + 1, steps)

@@ -234,6 +234,11 @@ def test_obedience_is_the_rank_correlation_with_what_was_commanded(rolled):
     assert reading.trajectory_errors(TrueReader(moved).motion, TrueReader(moved).motion, seconds=1).tolist() == [0, 0]
     slower = reading.trajectory_errors(TrueReader(moved).motion * torch.tensor([1.0, 0.5, 1.0]), TrueReader(moved).motion, seconds=1)
     assert slower.tolist() == pytest.approx([2.5, 2.5], abs=0.15)  # 5 m/s for 1 s, half of it missing
+    wheelbase = float(moved.track.profile.wheelbase[0])
+    state[..., 6] = torch.tan(state[..., 5]) * state[..., 3] / wheelbase  # as the vehicle model turns
+    figures = reading.obedience_figures(moved, TrueReader(moved, torch.tensor([0.0, 1.0, 1.0])))
+    assert figures["steering_spearman"].value == pytest.approx(1)
+    assert figures["speed_spearman"].value == pytest.approx(1)
     steering = TrueReader(moved).motion[..., 0]
     everything = torch.ones_like(steering, dtype=torch.bool)
     assert reading.spearman(steering, steering, everything).value == pytest.approx(1)
