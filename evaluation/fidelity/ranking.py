@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from ...errors import ConfigError
+from ...errors import ConfigError, DataError
 from ...policies import load_policy
 from ...world_model.learned import SHIPPED
 from ..bootstrap import Estimate
@@ -63,23 +63,32 @@ def rank_policies(world: str, policies: Sequence[str] | None, suite: str, episod
 
 
 def ranking_figures(ranking: Ranking, seed: int = 0) -> dict[str, Estimate]:
-    """Spearman and Pearson correlation of the policies' mean points, episodes resampled in each world."""
-    episodes = ranking.reference.shape[1]
+    """Spearman and Pearson correlation of the policies' mean points, episodes resampled in each world; on those all have a score of.
+
+    Raises:
+        DataError: no such episode, or all policies have the same points.
+    """
+    reference, learned = (points[:, np.isfinite(points).all(0)] for points in (ranking.reference, ranking.learned))
+    if not (reference.size and learned.size) or np.ptp(reference.mean(1)) == 0 or np.ptp(learned.mean(1)) == 0:
+        raise DataError("nothing to rank by: no episode that all policies have a score of, or the same points for all")
     rng = np.random.default_rng(seed)
-
-    def correlations(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:
-        a, b = np.nanmean(ranking.reference[:, first], 1), np.nanmean(ranking.learned[:, second], 1)
-        return float(spearmanr(a, b).statistic), float(np.corrcoef(a, b)[0, 1])
-
-    value = correlations(np.arange(episodes), np.arange(episodes))
-    drawn = np.array([correlations(*rng.integers(episodes, size=(2, episodes))) for _ in range(RESAMPLES)])
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    n = len(ranking.policies)
+    drawn = []
+    for _ in range(RESAMPLES):
+        a, b = (points[:, rng.integers(points.shape[1], size=points.shape[1])].mean(1) for points in (reference, learned))
+        if np.ptp(a) > 0 and np.ptp(b) > 0:
+            drawn.append(_correlations(a, b))
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    value, n = _correlations(reference.mean(1), learned.mean(1)), len(ranking.policies)
     return {
         "ranking_spearman": Estimate(value[0], float(low[0]), float(high[0]), n),
         "ranking_pearson": Estimate(value[1], float(low[1]), float(high[1]), n),
         "ranking_policies": Estimate(float(n)),
+        "ranking_episodes": Estimate(float(min(reference.shape[1], learned.shape[1]))),
     }
+
+
+def _correlations(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    return float(spearmanr(a, b).statistic), float(np.corrcoef(a, b)[0, 1])
 
 
 def ranking_table(ranking: Ranking) -> str:
