@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..batched import Batched
 from ..errors import CheckpointError, ConfigError
 from ..road import LANE_POINTS, MAX_PHASES, ROUTE_STEP, Border, LaneKind, RoadMap, Route, SignalState
 from ..scene import DT, Agents, Appearance, Ego, Scene
 from ..vehicles import bicycle_step, check_actions, vehicle_profile
 from ..world import WorldState
 from .video.generator import FrameGenerator
+from .video.plain_motion import PAST, STILL, PlainMotion
 
+MOTION = "motion.json"  # from commands to the camera's motion
 OPENINGS = "openings.safetensors"  # pictures that episodes begin with; only worlds without scenes have some
 MOST_OPENINGS = 64
 PLAIN = 10_000.0  # m, side of the empty plane that stands for the unknown road
@@ -27,23 +31,32 @@ LANES = 1
 ROUTE_LENGTH = 400.0  # m
 
 
+@dataclass(frozen=True)
+class Commands(Batched):
+    """The world's memory: the commands of the last steps."""
+
+    past: Tensor  # [B, PAST, 2]
+
+
 class VideoWorld:
     """World of B episodes side by side whose scene holds the ego alone; states are values.
 
-    The generator paints from the picture before and the action. The ego moves by the vehicle model of its profile, whatever vehicle
-    was filmed, so speeds are those of the profile and not read off the video. Road and route stand for nothing: an unmarked
-    plane and straight ahead. `ego_only` tells the loop to leave out the rules that would judge them.
+    The generator paints from the action and the picture before, which is moved as the recordings' commands moved theirs. The ego moves
+    by the vehicle model of its profile, whatever vehicle was filmed, so speeds are those of the profile and not read off the video.
+    Road and route stand for nothing: an unmarked plane and straight ahead. `ego_only` tells the loop to leave out the rules that
+    would judge them.
 
     Args:
         generator: trained on recordings without scenes.
         openings: [n, H, W, 3] uint8 pictures that episodes begin with.
         profile: the ego's vehicle.
+        motion: from commands to the camera's motion.
     """
 
     ego_only = True
 
-    def __init__(self, generator: FrameGenerator, openings: Tensor, profile: str = "sedan") -> None:
-        self.generator, self.openings, self.profile = generator, openings, profile
+    def __init__(self, generator: FrameGenerator, openings: Tensor, profile: str = "sedan", motion: PlainMotion = STILL) -> None:
+        self.generator, self.openings, self.profile, self.motion = generator, openings, profile, motion
 
     @classmethod
     def load(cls, path: str | Path, profile: str = "sedan", **options: Any) -> VideoWorld:
@@ -59,11 +72,12 @@ class VideoWorld:
         vehicle_profile(profile)
         try:
             openings = load_file(Path(path) / OPENINGS)["frames"]
+            motion = PlainMotion(**json.loads((Path(path) / MOTION).read_text()))
             if openings.dtype != torch.uint8 or openings.ndim != 4 or openings.shape[0] < 1:
                 raise ValueError(f"pictures of {openings.dtype} {list(openings.shape)}")
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the openings in '{path}' cannot be read ({error}); train the world again") from None
-        return cls(FrameGenerator.load(path, **options), openings, profile)
+        return cls(FrameGenerator.load(path, **options), openings, profile, motion)
 
     def reset(self, seeds: Sequence[int], scenario: Mapping[str, Any] | None = None) -> WorldState:
         """Begin one episode per seed with a recorded picture, standing.
@@ -76,7 +90,8 @@ class VideoWorld:
             raise ConfigError(f"a world without scenes has no '{asked[0]}' to choose; leave the options out")
         seed = torch.tensor([int(s) for s in seeds], dtype=torch.int64)
         chosen = (seed * 2_654_435_761 % 2**32) % len(self.openings)
-        return WorldState(unknown_scene(len(seed), self.profile), self.openings[chosen], seed, torch.zeros_like(seed), None)
+        still = Commands(torch.zeros(len(seed), PAST, 2))
+        return WorldState(unknown_scene(len(seed), self.profile), self.openings[chosen], seed, torch.zeros_like(seed), still)
 
     @torch.no_grad()
     def step(self, state: WorldState, actions: Tensor) -> WorldState:
@@ -92,8 +107,13 @@ class VideoWorld:
             ego, state.scene.agents, state.scene.signals, state.scene.time + DT, state.scene.appearance,
             state.scene.road, straight_ahead(ego), state.scene.profile,
         )  # fmt: skip
-        frame = self.generator.next_unseen(state.frame, actions, state.seed, state.step + 1)
-        return WorldState(scene, frame, state.seed, state.step + 1, None)
+        past = torch.cat((state.memory.past[:, 1:], actions.unsqueeze(1)), 1)
+        frame = self.dream(state.frame, past, state.seed, state.step + 1)
+        return WorldState(scene, frame, state.seed, state.step + 1, Commands(past))
+
+    def dream(self, frame: Tensor, past: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        """The frames [B, H, W, 3] after `frame`, given the last commands [B, PAST, 2], the newest last."""
+        return self.generator.next_unseen(frame, past[:, -1], self.motion.motion(past), seed, step)
 
 
 def unknown_scene(batch: int, profile: str) -> Scene:
@@ -146,8 +166,9 @@ def straight_ahead(ego: Ego) -> Route:
     return Route(points, torch.full((batch,), ROUTE_LENGTH), torch.zeros(batch, LANES, dtype=torch.int64))
 
 
-def save_openings(folder: Path, frames: Tensor) -> None:
-    """Keep pictures [n, H, W, 3] uint8 for episodes to begin with."""
+def save_openings(folder: Path, frames: Tensor, motion: PlainMotion | None) -> None:
+    """Keep pictures [n, H, W, 3] uint8 for episodes to begin with, and how commands move them."""
+    (folder / MOTION).write_text(json.dumps((motion or STILL).page()) + "\n")
     aside = folder / f".{OPENINGS}.{os.getpid()}"
     save_file({"frames": frames.contiguous()}, aside)
     os.replace(aside, folder / OPENINGS)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...data import Clip, read_clips
 from ...envs import make_world
 from ...errors import ConfigError, DataError
+from ...world_model.video.plain_motion import past_commands
 from ...world_model.video.probes import LAGS, Probes
 from ...world_model.video_world import VideoWorld
 from ..bootstrap import Estimate, bootstrap, ratio_of_means
@@ -65,8 +66,9 @@ def video_figures(
         actions = torch.stack([clip.actions[s : s + AHEAD + 1] for s in starts])
         dream = [true[:, 0]]
         seeds = torch.arange(len(starts)) + seed
-        for step in range(AHEAD):
-            dream.append(world.generator.next_unseen(dream[-1], actions[:, step], seeds, torch.full_like(seeds, step + 1)))
+        for step in range(1, AHEAD + 1):
+            past = torch.stack([past_commands(clip.actions, s + step) for s in starts])
+            dream.append(world.dream(dream[-1], past, seeds, torch.full_like(seeds, step)))
         generated = torch.stack(dream, 1)
         for name, frames in (("generated", generated), ("true", true)):
             read[name].append(probes.read_motion(frames)[..., 0].flatten())

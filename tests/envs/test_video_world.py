@@ -85,6 +85,31 @@ def test_a_batch_of_them_and_a_branch(weights) -> None:
     assert one.branch(3).step(np.zeros((3, 2), np.float32))[0]["camera"].shape[0] == 3
 
 
+def test_motion_is_fitted_from_frames_that_follow_each_other() -> None:
+    """Pictures that turn with the command of two steps before, and stand when the pedal is up."""
+    from xpeng_world.world_model.video.plain_motion import PAST, PlainMotion, fit_motion, past_commands
+    from xpeng_world.world_model.video.warp import plane_flow, warp
+
+    rng = np.random.default_rng(0)
+    truth = PlainMotion(turn=1.0, speed=0.0, lag=2, pedal=0.5)
+    clips = []
+    for number in range(3):
+        actions = torch.from_numpy(np.stack((rng.uniform(-1, 1, 40), np.full(40, 0.5)), -1).astype(np.float32))
+        coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 8, 16)).astype(np.float32))
+        pictures = [torch.nn.functional.interpolate(coarse, (64, 128), mode="bilinear")]
+        for step in range(1, 40):
+            moved, _ = warp(pictures[-1], plane_flow(truth.motion(past_commands(actions, step).unsqueeze(0))))
+            pictures.append(moved)
+        frames = torch.cat(pictures).permute(0, 2, 3, 1).round().to(torch.uint8)
+        clips.append(Clip(frames, actions, None, {"split": "train", "number": number}))
+    found = fit_motion(clips)
+    assert (found.turn, found.lag, found.speed) == (1.0, 2, 0.0)
+    assert found.pedal == pytest.approx(0.5)
+    standing = torch.zeros(1, PAST, 2)
+    standing[..., 0] = 1.0
+    assert not found.motion(standing).any()
+
+
 def test_commands_are_read_back_from_its_dreams(weights) -> None:
     from xpeng_world.evaluation.fidelity.plain_video import AHEAD, load_video_world, video_figures
 
@@ -93,7 +118,7 @@ def test_commands_are_read_back_from_its_dreams(weights) -> None:
     class Obedient:
         """Paints what was steered as brightness."""
 
-        def next_unseen(self, frame, actions, seed, step):
+        def next_unseen(self, frame, actions, motion, seed, step):
             return (120 + 60 * actions[:, 0]).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 64, 128, 3).clone()
 
     class Reader:

@@ -138,12 +138,21 @@ class FrameGenerator:
         return to_frame(self._paint(condition, seed, step)), to_frame(self._paint(condition, seed, step, OTHER_NOISE))
 
     @torch.no_grad()
-    def next_unseen(self, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-        """The frames after `frame` [B, H, W, 3] of a drive whose scene nobody knows, from the actions [B, 2] alone; as `next` else."""
+    def next_unseen(self, frame: Tensor, actions: Tensor, motion: Tensor, seed: Tensor, step: Tensor) -> Tensor:
+        """The frames after `frame` [B, H, W, 3] of a drive whose scene nobody knows.
+
+        Args:
+            frame: uint8.
+            actions: [B, 2].
+            motion: [B, 3] how the camera is taken to have moved, see `warp.ego_motion`; zero leaves the frame where it is.
+            seed: [B] int64, the episodes' own.
+            step: [B] int64, the index of the new frame.
+        """
         before, batch = to_model(frame), len(frame)
+        carried, seen = carry(before, plane_flow(motion, self.camera), self.pipeline.denoiser.warp)
         condition = Condition(
-            warped=before.to(self.device),
-            seen=torch.ones_like(before[:, :1]).to(self.device),
+            warped=(carried * seen).to(self.device),
+            seen=seen.to(self.device),
             layout=torch.zeros(batch, len(CHANNELS), *before.shape[2:], device=self.device),
             numbers=numbers_of(actions, None, False).to(self.device),
             appearance=torch.full((batch,), UNKNOWN_APPEARANCE, device=self.device),

@@ -27,9 +27,12 @@ from ...data.split import check_trainable
 from ...errors import DataError
 from .denoiser import UNKNOWN_APPEARANCE
 from .layout import AGENT_CHANNELS, CHANNELS, LayoutRasteriser
-from .warp import ego_motion
+from .plain_motion import STILL, PlainMotion, fit_motion, past_commands
+from .warp import ego_motion, plane_flow
 
-STORE_FORMAT = 3
+STORE_FORMAT = 4
+PLAIN = "plain_motion.json"  # how pixels of clips without a scene move
+FIT_CLIPS = 24  # such clips that the motion is fitted to
 FLOW_SCALE = 32  # stored flow is in 1/32 pixel
 _FLOW_LIMIT = 32767 // FLOW_SCALE
 
@@ -49,16 +52,18 @@ class Samples:
     column: int = 0  # where the windows begin in the camera's picture, where they are crops
 
 
-def _prepare(address: ClipAddress, trainable: bool) -> dict[str, NDArray]:
+def _prepare(address: ClipAddress, trainable: bool, plain: PlainMotion) -> dict[str, NDArray]:
     torch.set_num_threads(1)
     clip = load_clip(address)
     if trainable:
         check_trainable(clip)
-    return prepare_clip(clip)
+    return prepare_clip(clip, plain=plain)
 
 
-def prepare_clip(clip: Clip, rasterise: LayoutRasteriser | None = None) -> dict[str, NDArray]:
+def prepare_clip(clip: Clip, rasterise: LayoutRasteriser | None = None, plain: PlainMotion = STILL) -> dict[str, NDArray]:
     """Arrays of one clip: frames, packed layouts, flow (1/32 pixel), actions, ego, motion, weight, appearance.
+
+    Without a scene, pixels move by `plain`.
 
     Raises:
         DataError: pictures of another camera, a clip too short to predict anything, or numbers that are not finite.
@@ -75,8 +80,11 @@ def prepare_clip(clip: Clip, rasterise: LayoutRasteriser | None = None) -> dict[
     weight = np.ones(steps, np.float32)
     appearance = UNKNOWN_APPEARANCE
     if clip.track is None:
-        u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-        flow[:] = np.round(FLOW_SCALE * np.stack((u, v))).astype(np.int16)
+        moved = plain.motion(torch.stack([past_commands(clip.actions, step) for step in range(steps)]))
+        for step, pose in enumerate(moved):
+            fine = plane_flow(pose.unsqueeze(0))[0].numpy()
+            flow[step] = np.round(FLOW_SCALE * np.clip(fine, -_FLOW_LIMIT, _FLOW_LIMIT)).astype(np.int16)
+        motion[:] = moved.numpy()
         packed = [blank] * steps
     else:
         rasterise = rasterise or _rasteriser()
@@ -145,6 +153,8 @@ class FrameStore:
         except (OSError, ValueError) as error:
             raise DataError(f"the frame store '{folder}' cannot be read ({error}); delete it and run again") from error
         self._arrays = arrays
+        page = folder / PLAIN
+        self.plain_motion = PlainMotion(**json.loads(page.read_text())) if page.is_file() else None  # None where every clip has its scene
         self.clip_steps = np.asarray(arrays["steps"])
         self._ends = np.cumsum(np.asarray(arrays["sizes"]))
         self._starts = np.cumsum(self.clip_steps) - self.clip_steps
@@ -243,17 +253,27 @@ def open_store(
 
 def build_store(clips: Iterable[Clip], folder: str | Path) -> FrameStore:
     """Prepare clips that are in memory."""
-    _write((prepare_clip(clip) for clip in clips), Path(folder))
+    clips = list(clips)
+    without = [clip for clip in clips if clip.track is None]
+    plain = fit_motion(without) if without else None
+    _write((prepare_clip(clip, plain=plain or STILL) for clip in clips), Path(folder), plain)
     return FrameStore(folder)
 
 
+def _plain_motion(addresses: Sequence[ClipAddress]) -> PlainMotion | None:
+    """The motion of the clips without a scene, None where every clip has one."""
+    without = [clip for clip in (load_clip(address) for address in addresses[:FIT_CLIPS]) if clip.track is None]
+    return fit_motion(without) if without else None
+
+
 def _build(addresses: list[ClipAddress], folder: Path, trainable: bool, workers: int) -> None:
+    plain = _plain_motion(addresses)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        parts = pool.map(_prepare, addresses, [trainable] * len(addresses), chunksize=2)
-        _write(tqdm(parts, total=len(addresses), desc="laying out clips", unit="clip"), folder)
+        parts = pool.map(_prepare, addresses, [trainable] * len(addresses), [plain or STILL] * len(addresses), chunksize=2)
+        _write(tqdm(parts, total=len(addresses), desc="laying out clips", unit="clip"), folder, plain)
 
 
-def _write(parts: Iterable[dict[str, NDArray]], folder: Path) -> None:
+def _write(parts: Iterable[dict[str, NDArray]], folder: Path, plain: PlainMotion | None) -> None:
     aside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -279,5 +299,7 @@ def _write(parts: Iterable[dict[str, NDArray]], folder: Path) -> None:
     for name, values in small.items():
         if name not in big:
             np.save(aside / f"{name}.npy", np.concatenate(values))
+    if plain is not None:
+        (aside / PLAIN).write_text(json.dumps(plain.page()) + "\n")
     np.save(aside / "steps.npy", np.asarray([len(v) for v in small["actions"]], np.int64))
     aside.rename(folder)

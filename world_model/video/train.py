@@ -240,7 +240,7 @@ class WorldTrainer:
             from ..video_world import MOST_OPENINGS, save_openings
 
             chosen = np.unique(np.linspace(0, len(self._first) - 1, MOST_OPENINGS).round().astype(np.int64))
-            save_openings(weights, self.store.frames(self._first[chosen]))
+            save_openings(weights, self.store.frames(self._first[chosen]), self.store.plain_motion)
         for kept in (self.out / "weights").glob("starts.*"):
             shutil.copy2(kept, weights / kept.name)
         replace_folder(weights, self.out / "weights")
