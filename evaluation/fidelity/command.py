@@ -13,6 +13,7 @@ from ...data import Clip
 from ...errors import ConfigError, nearest
 from ...scene import DT
 from ...world_model.learned import SHIPPED
+from ...world_model.video.generator import LayoutLevel
 from ...world_model.video.probes import Probes
 from ..bootstrap import Estimate
 from ..evidence import evidence, write_evidence, write_text
@@ -128,7 +129,8 @@ class _Measurement:
         """Errors ahead by region and by level of layout, and long rollouts."""
         config = self.config
         figures = pictures.short_figures(pictures.errors_ahead(self.generator, self.clips, self.mean, config.seed))
-        for name, level in (("no_scenery", "no_scenery"), ("no_layout", "none")):
+        levels: dict[str, LayoutLevel] = {"no_scenery": "no_scenery", "no_layout": "none"}
+        for name, level in levels.items():
             bare = pictures.load_generator(config.world, config.steps, level)
             errors = pictures.errors_ahead(bare, self.clips, self.mean, config.seed, BARE_AHEAD, BARE_AHEAD)
             if errors:

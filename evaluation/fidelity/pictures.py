@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from ...data import Clip, read_clips
 from ...errors import ConfigError, DataError
 from ...scene import DT, Track
+from ...world_model.learned import SHIPPED
+from ...world_model.video.generator import FrameGenerator, LayoutLevel
 from ..bootstrap import Estimate, bootstrap, ratio_of_means
 from .baselines import METHODS, Generator, rollout
 from .regions import REGIONS, difference, of_known, region_db, region_errors, region_mae, region_masks
@@ -22,14 +25,18 @@ BARE_AHEAD = 5 * SECOND  # steps of the rollouts without scenery and without a l
 TOGETHER = 24  # rollouts side by side
 
 
-def load_generator(world: str, steps: int, layout: str = "full") -> Generator:
-    """The video model of a world, sampling with so many denoising steps, shown so much of the layout."""
-    from ...envs import make_world
+def load_generator(world: str, steps: int, layout: LayoutLevel = "full") -> Generator:
+    """The video model of a world, sampling with so many denoising steps, shown so much of the layout.
 
+    Raises:
+        ConfigError: the reference world, or no folder of that name.
+        CheckpointError: no video model in the folder.
+    """
     if world == "reference":
         raise ConfigError("the reference world has no video model; give world=learned or the folder of a trained one")
-    generator: Generator = make_world(world, steps=steps, layout=layout).generator  # type: ignore[attr-defined]
-    return generator
+    if world != "learned" and not Path(world).is_dir():
+        raise ConfigError(f"no world '{world}': give learned or the folder of a trained one")
+    return FrameGenerator.load(SHIPPED if world == "learned" else world, steps=steps, layout=layout)
 
 
 def held_out_clips(data: str, count: int, longest: int) -> list[Clip]:

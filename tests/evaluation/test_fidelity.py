@@ -288,6 +288,8 @@ def test_probes_are_kept_and_damage_is_named(tmp_path):
 def test_mistakes_are_named(recorded, tmp_path):
     with pytest.raises(ConfigError, match="no video model"):
         pictures.load_generator("reference", 1)
+    with pytest.raises(ConfigError, match="no world 'nowhere'"):
+        pictures.load_generator("nowhere", 1)
     with pytest.raises(DataError, match="nowhere"):
         pictures.held_out_clips(str(tmp_path / "nowhere"), 1, 10)
     with pytest.raises(ConfigError, match="clips=0"):
