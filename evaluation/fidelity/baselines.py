@@ -19,7 +19,10 @@ METHODS = ("generated", *BASELINES)
 class Generator(Protocol):
     """The part of the video model that a rollout needs."""
 
-    layout_level: str
+    @property
+    def layout_level(self) -> str:
+        """How much of the layout it is shown."""
+        ...
 
     def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
         """The frame [B, H, W, 3] uint8 of `scene`, after `frame` of `previous`."""
