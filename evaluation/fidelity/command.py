@@ -26,7 +26,7 @@ from .rollouts import STRIP_STEPS, Rollouts
 PARTS = ("pictures", "reading", "outcomes", "ranking", "guards", "video")
 ALL = PARTS[:-1]  # of part=all: a world either knows its scene or not
 OF_CLIPS = ("pictures", "reading", "video")  # parts that need data
-GUARD_EPISODES = 96
+GUARD_EPISODES = 48
 
 
 @dataclass
