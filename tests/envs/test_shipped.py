@@ -108,3 +108,24 @@ def test_the_shipped_vla_can_be_read_and_looks(world, mode) -> None:
 def test_all_weights_together_stay_small() -> None:
     folder = Path(xpeng_world.__file__).parent / "weights"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
+
+
+def test_guards_keep_quiet_on_a_usual_drive_and_trip_at_an_impossible_speed() -> None:
+    env = XPengWorldEnv(world_options={"guards": True})
+    env.reset(seed=3, options={"split": "test", "family": "city"})
+    expert = load_policy("expert")
+    for _ in range(15):
+        action, _ = expert.act(None, None, env.scene)
+        *_, truncated, info = env.step(action[0].numpy())
+        assert not truncated
+    assert all(0 < value < 1 for value in info["guards"].values())
+    state = env._episodes.state
+    ego = state.scene.ego.state.clone()
+    ego[:, 3] = 70.0  # m/s
+    scene = replace(state.scene, ego=replace(state.scene.ego, state=ego))
+    env._episodes = replace(env._episodes, state=replace(state, scene=scene))
+    for _ in range(20):
+        *_, truncated, info = env.step(np.array([0.0, 1.0], np.float32))
+        if truncated:
+            break
+    assert info["guards"]["read_back"] > 1
