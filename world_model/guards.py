@@ -1,9 +1,10 @@
 """Guards: is the learned world still where it was trained? Past a threshold an episode is cut off and says why.
 
-Three numbers of every painted frame, each a running mean over about a second:
+Four numbers of every step, each a running mean over about a second:
 - "disagreement": how far apart two paintings of the same scene are that differ in their noise alone;
 - "residual": what a frame loses on its way through the frame tokenizer, which was trained on true and painted frames;
-- "read_back": how far the motion that an inverse-dynamics network reads off the last frames is from the ego's own.
+- "read_back": how far the motion that an inverse-dynamics network reads off the last frames is from the ego's own;
+- "lost": how far the ego is from the nearest lane, in metres: where there is nothing, nothing looks wrong.
 A number over its threshold, which comes from held-out drives, is above 1 here.
 """
 
@@ -22,14 +23,16 @@ from torch import Tensor
 
 from ..batched import Batched
 from ..errors import CheckpointError
+from ..road import LaneKind
 from ..scene import Scene
 from .video.probes import LAGS, Probes
 from .video.tokenizer import FrameTokenizer
 
-GUARDS = ("disagreement", "residual", "read_back")
+GUARDS = ("disagreement", "residual", "read_back", "lost")
 SMOOTHING = 0.1  # weight of the newest frame in the running means
 SETTLED = 10  # frames before the means count
 READ_SCALE = (3.0, 0.15)  # m/s and rad/s that a reading may well be wrong by
+FARTHEST = 1e4  # m, of the distance from the nearest lane
 PAGE = "guards.json"
 
 
@@ -39,7 +42,7 @@ class GuardedMemory(Batched):
 
     traffic: Any  # Batched or None
     frames: Tensor  # [B, 5, H, W, 3] uint8, the last ones, the newest last
-    means: Tensor  # [B, 3] of GUARDS, running
+    means: Tensor  # [B, 4] of GUARDS, running
     seen: Tensor  # [B] int64, frames that the means are of
 
 
@@ -85,7 +88,7 @@ class Guards:
         read = self.probes.read_motion(frames)[:, -1]
         ego = scene.ego
         wrong = torch.stack(((read[:, 1] - ego.speed) / READ_SCALE[0], (read[:, 2] - ego.yaw_rate) / READ_SCALE[1]), -1)
-        values = torch.stack((disagreement, residual, wrong.square().mean(-1).sqrt()), -1)
+        values = torch.stack((disagreement, residual, wrong.square().mean(-1).sqrt(), lane_distance(scene)), -1)
         weight = torch.maximum(1 / (memory.seen + 1).float(), torch.tensor(SMOOTHING)).unsqueeze(-1)
         return GuardedMemory(traffic, frames, memory.means + weight * (values - memory.means), memory.seen + 1)
 
@@ -94,6 +97,14 @@ class Guards:
         shares = memory.means / self.thresholds
         settled = (memory.seen >= SETTLED).unsqueeze(-1)
         return dict(zip(GUARDS, (shares * settled).unbind(-1), strict=True))
+
+
+def lane_distance(scene: Scene) -> Tensor:
+    """Distance [B] in m from the ego to the nearest vertex of a lane to drive on."""
+    road = scene.road
+    offset = (road.centreline - scene.ego.position.view(-1, 1, 1, 2)).norm(dim=-1).amin(-1)
+    usable = (road.kind == int(LaneKind.DRIVING)) | (road.kind == int(LaneKind.JUNCTION))
+    return torch.where(usable, offset, torch.full_like(offset, torch.inf)).amin(-1).clamp_max(FARTHEST)
 
 
 def read_thresholds(path: Path) -> dict[str, float]:

@@ -15,7 +15,7 @@ from xpeng_world.envs import XPengWorldEnv, XPengWorldVectorEnv
 from xpeng_world.errors import CheckpointError
 from xpeng_world.evaluation.fidelity import guarding
 from xpeng_world.scene import Scene
-from xpeng_world.world_model.guards import GUARDS, PAGE, SETTLED, Guards, read_thresholds, write_thresholds
+from xpeng_world.world_model.guards import GUARDS, PAGE, SETTLED, Guards, lane_distance, read_thresholds, write_thresholds
 from xpeng_world.world_model.learned import LearnedWorld
 from xpeng_world.world_model.starts import StartBank
 from xpeng_world.world_model.traffic import IdmTraffic
@@ -62,7 +62,7 @@ class Tokenizer:
         return tokens
 
 
-LIMITS = {"disagreement": 5.0, "residual": 5.0, "read_back": 2.0}
+LIMITS = {"disagreement": 5.0, "residual": 5.0, "read_back": 2.0, "lost": 1e6}
 
 
 def world(limits=LIMITS) -> LearnedWorld:
@@ -140,9 +140,23 @@ def test_strange_drives_stand_out_from_usual_ones() -> None:
     measuring = world(dict.fromkeys(GUARDS, math.inf))
     usual = guarding.highest_means(measuring, "train", 8, 0)
     strange = guarding.highest_means(measuring, "train", 8, 0, guarding.impossible_speed)
-    assert usual.shape[1] == 3
+    assert usual.shape[1] == 4
     assert float(strange[:, 2].min()) > float(usual[:, 2].max())
     assert guarding.area_under_curve(usual[:, 2].numpy(), strange[:, 2].numpy()).value == 1
+
+
+def test_the_distance_to_the_nearest_lane() -> None:
+    scene = roads.scene(roads.straight(), (20.0, 300.0, 0.0, 10.0), [])
+    assert float(lane_distance(scene)) == pytest.approx(300, abs=8)
+    env = XPengWorldEnv(world(LIMITS | {"lost": 50.0}))
+    env.reset(seed=1)
+    for _ in range(SETTLED + 2):
+        *_, truncated, info = env.step(np.array([0.0, 0.1], np.float32))
+    assert not truncated
+    moved(env, 1, 2000.0)
+    *_, truncated, info = env.step(np.array([0.0, 0.0], np.float32))
+    assert truncated
+    assert info["guards"]["lost"] > 1
 
 
 def test_area_under_the_curve_by_hand() -> None:
