@@ -25,6 +25,7 @@ DRIVERS = ("expert", "noisy_expert", "random", "reckless")
 STEPS = 100
 STRANGE_AT = 20  # step at which something strange happens
 STRANGE_FOR = 30  # steps that are watched from then on
+LEAST = {"lost": 15.0}  # least thresholds: leaving the road is in the training data, and a rule's matter
 MARGIN = 1.05  # thresholds are so many times the highest value of the usual drives
 TOGETHER = 8
 
@@ -115,9 +116,9 @@ def highest_means(world: LearnedWorld, split: str, episodes: int, seed: int, cha
 
 
 def calibrate(world: LearnedWorld, episodes: int, seed: int) -> dict[str, float]:
-    """Thresholds: MARGIN times the highest value of usual drives on validation roads."""
+    """Thresholds: MARGIN times the highest value of usual drives on validation roads, but no less than LEAST."""
     highest = highest_means(world, "validation", episodes, seed).amax(0) * MARGIN
-    return dict(zip(GUARDS, highest.tolist(), strict=True))
+    return {name: max(value, LEAST.get(name, 0.0)) for name, value in zip(GUARDS, highest.tolist(), strict=True)}
 
 
 def guard_figures(world: LearnedWorld, thresholds: dict[str, float], episodes: int, seed: int) -> dict[str, Estimate]:
