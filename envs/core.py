@@ -150,12 +150,14 @@ class DrivingLoop:
             seeds: one each, for what is drawn from now on (who arrives, the noise of pictures); the episode's own in all when None.
 
         Raises:
-            ConfigError: more than one episode, no future, or seeds of another number.
+            ConfigError: more than one episode, no future, seeds of another number, or a world that runs one episode at a time.
         """
         if episodes.state.batch_size != 1:
             raise ConfigError(f"branch one episode at a time, not {episodes.state.batch_size}; index the episodes first")
         if n < 1 or (seeds is not None and len(seeds) != n):
             raise ConfigError(f"n={n} futures with {'no' if seeds is None else len(seeds)} seeds; give n >= 1 and one seed each, or none")
+        if n > getattr(self.world, "most_episodes", n):
+            raise ConfigError("this world runs one episode at a time, so no futures side by side; branch in a learned world")
         recorded, one = episodes.recorded, replace(episodes, recorded=None)
         futures = Episodes.cat([one] * n)
         if seeds is not None:

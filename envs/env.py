@@ -177,7 +177,7 @@ class XPengWorldEnv(gymnasium.Env[Any, np.ndarray]):
 
         Raises:
             SimulatorError: there is no episode yet.
-            ConfigError: no future, or seeds of another number.
+            ConfigError: no future, seeds of another number, or the reference world, which runs one episode at a time.
         """
         from .vector import XPengWorldVectorEnv
 

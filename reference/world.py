@@ -78,6 +78,8 @@ class ReferenceWorld:
     as slow as the episode so far was), so keep to one line of states where speed counts.
     """
 
+    most_episodes = 1  # side by side: SUMO is one simulation a process
+
     def __init__(self, camera: bool = True, profile: str = "sedan", traffic_side: str = "right") -> None:
         self.profile = vehicle_profile(profile)
         self.traffic_side = traffic_side

@@ -49,7 +49,7 @@ def rank_policies(world: str, policies: Sequence[str] | None, suite: str, episod
     """
     chosen = list(policies) if policies else [*NAMED, *(str(SHIPPED / name) for name in SHIPPED_POLICIES)]
     if len(chosen) < 3:
-        raise ConfigError(f"{len(chosen)} policies cannot be ranked; give three or more, or none for the shipped ones")
+        raise ConfigError(f"to rank takes three policies or more, not {len(chosen)}; give none for the shipped ones")
     for name in chosen:
         load_policy(name)
     cut = load_suite(suite).first(episodes)

@@ -63,5 +63,8 @@ def test_mistakes_are_named(env, parts):
     for n, seeds in ((0, None), (2, [1])):
         with pytest.raises(ConfigError, match="futures"):
             env.branch(n, seeds)
-    with pytest.raises(ConfigError, match="one episode at a time"):
+    with pytest.raises(ConfigError, match="branch one episode at a time"):
         env.loop.branch(env.branch(2)._episodes, 2)
+    env.loop.world.most_episodes = 1
+    with pytest.raises(ConfigError, match="in a learned world"):
+        env.branch(2)

@@ -298,5 +298,5 @@ def test_mistakes_are_named(recorded, tmp_path):
         run(tmp_path, tmp_path, part="picture")
     with pytest.raises(ConfigError, match="data is missing"):
         run(tmp_path, tmp_path, data=None)
-    with pytest.raises(ConfigError, match="cannot be ranked"):
+    with pytest.raises(ConfigError, match="three policies or more"):
         ranking.rank_policies("learned", ["expert"], "smoke", None, 0, 1)
