@@ -57,7 +57,7 @@ def test_other_seeds_are_other_futures(env):
     assert not np.array_equal(seen["camera"][0], seen["camera"][1])  # the camera of this world is noise of the seed
 
 
-def test_mistakes_are_named(env, parts):
+def test_mistakes_are_named(env, parts, monkeypatch):
     with pytest.raises(SimulatorError, match="reset"):
         XPengWorldEnv(**parts).branch(2)
     for n, seeds in ((0, None), (2, [1])):
@@ -65,6 +65,6 @@ def test_mistakes_are_named(env, parts):
             env.branch(n, seeds)
     with pytest.raises(ConfigError, match="branch one episode at a time"):
         env.loop.branch(env.branch(2)._episodes, 2)
-    env.loop.world.most_episodes = 1
+    monkeypatch.setattr(env.loop.world, "most_episodes", 1, raising=False)
     with pytest.raises(ConfigError, match="in a learned world"):
         env.branch(2)
