@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..scenario import SPLITS, nearest
-from .clip import Clip, decode_clip, encode_clip, read_meta
+from .clip import TRACK, Clip, decode_clip, encode_clip, read_meta
 from .split import split_of
 
 INDEX = "index.json"
@@ -189,6 +189,15 @@ def load_clip(address: ClipAddress, frames: bool = True, track: bool = True) -> 
         return decode_clip(parts, frames=frames, track=track)
     except DataError as error:
         raise DataError(f"shard '{address.shard}', clip {address.key}: {error}") from None
+
+
+def has_scene(address: ClipAddress) -> bool:
+    """Whether a clip knows its scene, without reading it.
+
+    Raises:
+        DataError: the shard is truncated or damaged.
+    """
+    return TRACK in _members(address.shard, address.size).get(address.key, {})
 
 
 def read_clips(

@@ -110,7 +110,10 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
             if (own := given[row]) is not None:
                 self._generators[row] = seeded_generator(int(own))
         self._begin(rows, [given[row] for row in rows])
-        return self._observation(), self._scenario_info(mask)
+        info = self._scenario_info(mask)
+        if self.loop.left_out:
+            info["left_out"] = self.loop.left_out
+        return self._observation(), info
 
     def step(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Drive all episodes a tenth of a second; those that are over begin anew as the autoreset mode says.
@@ -185,6 +188,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
     def restore(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
         """Go back to a moment of this or an equal environment, and return its observations."""
         self._episodes, self._over = snapshot.episodes, snapshot.over.copy()
+        self._ended = [ended & snapshot.over for ended in self._ended]
         for generator, state in zip(self._generators, snapshot.generators, strict=True):
             generator.bit_generator.state = state
         self._wanted, self._described = dict(snapshot.scenario), [dict(d) for d in snapshot.described]

@@ -50,6 +50,18 @@ def test_a_future_that_is_over_stays_over(env):
     assert not over[2]  # it stands
 
 
+def test_a_future_that_is_restored_to_before_its_end_goes_on(env):
+    futures = env.branch(3)
+    begun = futures.snapshot()
+    for _ in range(120):
+        _, _, terminated, truncated, _ = futures.step(PLANS)
+    assert (terminated | truncated)[1]
+    futures.restore(begun)
+    _, rewards, terminated, truncated, _ = futures.step(PLANS)
+    assert not (terminated | truncated).any()
+    assert rewards.any()
+
+
 def test_other_seeds_are_other_futures(env):
     futures = env.branch(2, seeds=[1, 2])
     assert futures._episodes.state.seed.tolist() == [1, 2]

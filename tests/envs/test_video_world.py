@@ -76,7 +76,7 @@ def test_actions_and_seeds_decide_what_is_seen(weights) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_batch_of_them_and_a_branch(weights) -> None:
     env = XPengWorldVectorEnv(2, str(weights), max_episode_steps=3)
-    env.reset(seed=0)
+    assert "red_light" in env.reset(seed=0)[1]["left_out"]
     for _ in range(5):
         observation, *_ = env.step(np.zeros((2, 2), np.float32))
     assert observation["camera"].shape == (2, 64, 128, 3)

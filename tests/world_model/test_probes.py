@@ -59,6 +59,16 @@ def test_several_folders_are_one_store(logs, tmp_path) -> None:
     assert open_store([logs, tmp_path / "more"], "train").clip_steps.tolist() == [30, 30, 9]
 
 
+def test_motion_is_fitted_where_any_clip_lacks_its_scene(logs, tmp_path, monkeypatch) -> None:
+    from xpeng_world.world_model.video import store as module
+
+    monkeypatch.setattr(module, "FIT_CLIPS", 1)  # the first clip has a scene, the second has none
+    assert module.open_store(logs, "train", cache=tmp_path / "mixed").plain_motion is not None
+    with ShardWriter(tmp_path / "known") as shards:
+        shards.add(cases.painted_clip(9))
+    assert module.open_store(tmp_path / "known", "train").plain_motion is None
+
+
 def test_training_that_is_stopped_goes_on_exactly(logs, tmp_path) -> None:
     whole = train_probes(config(logs, tmp_path / "whole", 6))
     train_probes(config(logs, tmp_path / "parts", 6, minutes=1e-9))  # stops after one step

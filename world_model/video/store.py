@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ...camera import CAMERA
 from ...data.clip import Clip
-from ...data.shards import ClipAddress, list_clips, load_clip
+from ...data.shards import ClipAddress, has_scene, list_clips, load_clip
 from ...data.split import check_trainable
 from ...errors import DataError
 from .denoiser import UNKNOWN_APPEARANCE
@@ -262,8 +262,8 @@ def build_store(clips: Iterable[Clip], folder: str | Path) -> FrameStore:
 
 def _plain_motion(addresses: Sequence[ClipAddress]) -> PlainMotion | None:
     """The motion of the clips without a scene, None where every clip has one."""
-    without = [clip for clip in (load_clip(address) for address in addresses[:FIT_CLIPS]) if clip.track is None]
-    return fit_motion(without) if without else None
+    without = [address for address in addresses if not has_scene(address)]
+    return fit_motion([load_clip(address, track=False) for address in without[:FIT_CLIPS]]) if without else None
 
 
 def _build(addresses: list[ClipAddress], folder: Path, trainable: bool, workers: int) -> None:
