@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command("turn a DonkeyCar tub or a plain video into shards", "data.importing:import_clips", ("kind", "path")),
     "train-tokenizer": Command("train the visual tokenizer on shards", "world_model.video.tokenizer:train_tokenizer"),
     "train-world": Command("train the video model of the learned world on shards", "world_model.video.train:train_world"),
+    "train-traffic": Command("train the learned road users on recorded traffic", "world_model.traffic.train:train_traffic"),
     "train-probes": Command(
         "train the readers that judge pictures: of the ego's motion, of what is where", "world_model.video.train_probes:train_probes"
     ),

@@ -67,6 +67,7 @@ class LearnedWorld:
         traffic: str = "idm",
         profile: str = "sedan",
         guards: bool = False,
+        traffic_options: Mapping[str, Any] | None = None,
         **generator: Any,
     ) -> LearnedWorld:
         """Build the world from a folder of weights.
@@ -77,13 +78,14 @@ class LearnedWorld:
             traffic: name for `make_traffic`.
             profile: name for `vehicle_profile`.
             guards: whether to watch the pictures, see `world_model.guards`; a step then takes more than twice as long.
+            traffic_options: further arguments of the traffic, as `{"style": "pushy"}` of the learned one.
             generator: further options of `FrameGenerator.load`, such as the sampler's `steps`.
 
         Raises:
             CheckpointError: weights or start bank that are missing, damaged or of another version.
             ConfigError: an unknown name.
         """
-        moved = make_traffic(traffic)
+        moved = make_traffic(traffic, path, **(traffic_options or {}))
         painter = None
         if camera:
             from .video.generator import FrameGenerator

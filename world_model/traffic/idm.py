@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...geometry import polyline_lengths, wrap_angle
+from ...geometry import polyline_lengths
 from ...road import RoadMap, SignalState
-from ...scene import DT, AgentKind, Agents, Ego, Scene
+from ...scene import DT, Agents, Ego, Scene
 from . import junctions
 from .interface import SLOTS
 from .lane_changes import change_lanes
 from .memory import IdmMemory, character, clear, nearest_agents
+from .motion import move
 from .obstacles import STEP_AHEAD
-from .paths import AHEAD, CHAIN, Paths, advance, complete, find_lanes, find_previous
+from .paths import AHEAD, CHAIN, Paths, complete, find_lanes, find_previous
 from .sight import Sight, look
 from .spawning import FAR, spawn
 
@@ -29,11 +30,8 @@ RED_BRAKING = 7.0  # m/s2 above which even a red one is
 CURVE_ACCELERATION = 2.5  # m/s2 sideways
 ANTICIPATION = 1.5  # m/s2, braking towards a slower lane or a curve
 JERK = (-8.0, 4.0)  # m/s3 in ordinary driving
-BRAKE_LIGHT = -0.8  # m/s2
-STANDING = 0.3  # m/s
 SETTLE = 1.2  # 1/s, how fast a sideways offset is steered out
 SIDEWAYS_LIMIT = 2.0  # m/s2
-TURNING = 0.25  # 1/m, the tightest turn
 
 
 class IdmTraffic:
@@ -123,38 +121,14 @@ class IdmTraffic:
     ) -> tuple[Agents, IdmMemory]:
         """Move agents along their ways and shift their lane chains."""
         speed = (agents.speed + acceleration * DT).clamp_min(0)
-        distance = 0.5 * (agents.speed + speed) * DT
-        chain, half = memory.chain, agents.length / 2
-        on_lane = chain[..., 1] >= 0
-        there = here + distance
-        ends = paths.sample(torch.stack((there - half, there + half), -1))[..., :2]
-        chord = ends[..., 1, :] - ends[..., 0, :]
-
         rolling = (speed / 4).clamp(0, 1)
         push = (-(SETTLE**2) * memory.lateral - 2 * SETTLE * memory.drift).clamp(-SIDEWAYS_LIMIT, SIDEWAYS_LIMIT)
         drift = memory.drift + push * DT
         slip = drift * DT * rolling
-        lateral = memory.lateral + slip
-        wanted = torch.atan2(chord[..., 1], chord[..., 0]) + torch.atan2(slip, distance.clamp_min(0.05))
-        most = TURNING * distance
-        turn = torch.maximum(torch.minimum(wrap_angle(wanted - agents.heading), most), -most)
-        heading = wrap_angle(agents.heading + torch.where(on_lane, turn, torch.zeros_like(turn)))
-        along = chord / chord.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        normal = torch.stack((-along[..., 1], along[..., 0]), -1)
-        on_path = ends[..., 1, :] - half.unsqueeze(-1) * along + lateral.unsqueeze(-1) * normal
-        straight = agents.position + distance.unsqueeze(-1) * torch.stack((torch.cos(agents.heading), torch.sin(agents.heading)), -1)
-        position = torch.where(on_lane.unsqueeze(-1), on_path, straight)
-        state = torch.cat((position, torch.stack((heading, speed, (speed - agents.speed) / DT), -1), agents.state[..., 5:8]), -1)
-        brake = agents.valid & ((acceleration < BRAKE_LIGHT) | (speed < STANDING)) & (agents.kind <= int(AgentKind.BUS))
-        agents = Agents(state, agents.kind, agents.valid, agents.id, brake, agents.colour)
-
-        passed = ((paths.piece_end[..., 1:-1] <= there.unsqueeze(-1)) & (chain[..., 2:] >= 0)).cumprod(-1).sum(-1)
-        arc = there - paths.piece_start.gather(-1, (1 + passed).unsqueeze(-1)).squeeze(-1)
-        finished = on_lane & (chain[..., -1] < 0) & (there + half > paths.ends[..., -1] - 0.5)
-        agents = clear(agents, finished & agents.valid)
-        chain = complete(road, advance(chain, passed), passed, agents.id, seed)
-        waited = torch.where(speed < STANDING, memory.waited + DT, torch.zeros_like(speed))
-        return agents, IdmMemory(chain, arc, lateral, drift, memory.character, waited, memory.target, memory.next_id)
+        moved = move(road, agents, memory.chain, memory.lateral, memory.waited, paths, here, acceleration, speed, slip, seed)
+        return moved.agents, IdmMemory(
+            moved.chain, moved.arc, moved.lateral, drift, memory.character, moved.waited, memory.target, memory.next_id
+        )
 
 
 def red_line(scene: Scene, sight: Sight, speed: Tensor, chain: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -10,8 +11,10 @@ from ...errors import ConfigError
 from ...scenario import nearest
 from ...scene import Agents, Ego, Scene
 
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "small"
+SUBFOLDER = "traffic"  # of a world's weights
 SLOTS = 24  # agents a world keeps around its ego
-TRAFFIC = ("idm", "none")
+TRAFFIC = ("idm", "learned", "none")
 
 
 @runtime_checkable
@@ -47,16 +50,35 @@ class NoTraffic:
         return self.reset(scene, seed)
 
 
-def make_traffic(name: str) -> Traffic:
+def make_traffic(name: str, folder: str | Path = "", **options: Any) -> Traffic:
     """Build traffic by name.
 
+    Args:
+        name: of TRAFFIC.
+        folder: of weights, for the learned traffic; those that ship when the folder has none.
+        options: further arguments of the traffic's class.
+
     Raises:
-        ConfigError: no traffic has that name.
+        ConfigError: no traffic has that name, or it has no such option.
+        CheckpointError: weights that cannot be read.
     """
+    if name not in TRAFFIC:
+        raise ConfigError(f"unknown traffic '{name}'; {nearest(name, TRAFFIC)}")
+    try:
+        return _make(name, Path(folder or SHIPPED), options)
+    except TypeError as error:
+        raise ConfigError(f"traffic '{name}' takes no such option ({str(error).split(') ')[-1]})") from None
+
+
+def _make(name: str, folder: Path, options: dict[str, Any]) -> Traffic:
     if name == "idm":
         from .idm import IdmTraffic
 
-        return IdmTraffic()
-    if name == "none":
-        return NoTraffic()
-    raise ConfigError(f"unknown traffic '{name}'; {nearest(name, TRAFFIC)}")
+        return IdmTraffic(**options)
+    if name == "learned":
+        from .learned import LearnedTraffic
+        from .network import PAGE
+
+        own = next((f for f in (folder, folder / SUBFOLDER) if (f / PAGE).is_file()), SHIPPED / SUBFOLDER)
+        return LearnedTraffic.load(own, **options)
+    return NoTraffic(**options)

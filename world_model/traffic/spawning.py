@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from ...scene import AgentKind, Agents, Ego
 from .draws import uniform
 from .memory import IdmMemory, character
 from .paths import AHEAD, CHAIN, complete, find_previous
+
+MemoryT = TypeVar("MemoryT", bound=IdmMemory)
 
 FAR = 135.0  # m from the ego beyond which an agent is dropped
 NEAR_RING = (55.0, 95.0)  # m, nearest arrivals out of the camera's view and in it
@@ -41,7 +44,7 @@ PAINTS = (
 )  # fmt: skip
 
 
-def spawn(road: RoadMap, agents: Agents, memory: IdmMemory, ego: Ego, seed: Tensor, step: Tensor) -> tuple[Agents, IdmMemory]:
+def spawn(road: RoadMap, agents: Agents, memory: MemoryT, ego: Ego, seed: Tensor, step: Tensor) -> tuple[Agents, MemoryT]:
     """Let at most one agent appear per episode, where agents are fewer than `memory.target`.
 
     Everything is drawn from (seed, step); an arrival stands on a driving lane, clear of all others.

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from xpeng_world.batched import flatten
+from xpeng_world.data import Clip, ShardWriter
+from xpeng_world.errors import CheckpointError, ConfigError, DataError
+from xpeng_world.scene import AgentKind, Scene, Track
+from xpeng_world.world_model.traffic import make_traffic
+from xpeng_world.world_model.traffic.learned import PERIOD, LearnedTraffic, begin, carry_out, due
+from xpeng_world.world_model.traffic.network import TrafficNetwork, TrafficSize
+from xpeng_world.world_model.traffic.recorded import recorded_moments
+from xpeng_world.world_model.traffic.train import TrainTrafficConfig, motion_back, train_traffic
+from xpeng_world.world_model.traffic.views import OTHER, OWN, find_ways, look_around
+from xpeng_world.world_model.traffic.vocabulary import GROUPS, RADIUS, Vocabulary, group_of
+
+_spec = importlib.util.spec_from_file_location("roads_local", Path(__file__).parent / "roads_local.py")
+roads = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(roads)
+
+
+def words(extra: list[tuple[float, float]] = ()) -> Vocabulary:
+    motions = [(0.0, 0.0), (-2.0, 0.0), (1.0, 0.0), (0.0, 0.4), (0.0, -0.4), *extra]
+    tensor = torch.tensor(motions * 3)
+    return Vocabulary(tensor, torch.arange(3).repeat_interleave(len(motions)))
+
+
+def network(seed: int = 0) -> TrafficNetwork:
+    torch.manual_seed(seed)
+    made = TrafficNetwork(words(), TrafficSize(query=32, token=16, layers=2, heads=2))
+    with torch.no_grad():
+        made.head[1].weight.normal_(0, 0.3)
+    return made.eval()
+
+
+def saying(token: int) -> TrafficNetwork:
+    """A network that always names one token of a group."""
+    made = network()
+    with torch.no_grad():
+        made.head[1].weight.zero_()
+        made.head[1].bias.zero_()
+        made.head[1].bias[token::5] = 50.0
+    return made
+
+
+def mirrored(scene: Scene) -> Scene:
+    """The scene seen in a mirror: y turns round, and traffic drives on the other side."""
+    flip = lambda points: points * points.new_tensor((1.0, -1.0))
+    road = scene.road
+    road = dataclasses.replace(
+        road, centreline=flip(road.centreline), left=road.right, right=road.left, junctions=flip(road.junctions),
+        stop_line=flip(road.stop_line).flip(-2), traffic_side=-road.traffic_side,
+    )  # fmt: skip
+    state = scene.agents.state.clone()
+    state[..., 1], state[..., 2] = -state[..., 1], -state[..., 2]
+    ego = scene.ego.state.clone()
+    for column in (1, 2, 5, 6):
+        ego[..., column] = -ego[..., column]
+    route = dataclasses.replace(scene.route, points=flip(scene.route.points))
+    agents = dataclasses.replace(scene.agents, state=state)
+    return dataclasses.replace(scene, road=road, agents=agents, ego=dataclasses.replace(scene.ego, state=ego), route=route)
+
+
+def demo_scene(batch: int = 1) -> Scene:
+    """A two-lane road to the east: a queue before a red light, somebody beside, the ego among them."""
+    road = roads.straight(5, red_at=2, lanes=2)
+    agents = [(170.0, 0.0, 0.0, 0.0), (150.0, 0.1, 0.0, 6.0), (60.0, 3.2, 0.02, 12.0), (100.0, 3.5, 0.0, 9.0), (20.0, 0.0, 0.0, 13.0)]
+    return roads.scene(road, (80.0, 0.0, 0.0, 8.0), agents, batch)
+
+
+def step_on(scene: Scene, traffic: LearnedTraffic, steps: int, seeds: list[int] | None = None) -> list[Scene]:
+    seed = torch.tensor(seeds or list(range(scene.time.shape[0])))
+    agents, memory = traffic.reset(scene, seed)
+    scene = dataclasses.replace(scene, agents=agents)
+    scenes = [scene]
+    for k in range(steps):
+        agents, memory = traffic.step(scene, scene.ego, memory, seed, torch.full_like(seed, k))
+        scene = dataclasses.replace(scene, agents=agents)
+        scenes.append(scene)
+    return scenes
+
+
+def test_disks_cover_every_recorded_motion_and_no_two_overlap() -> None:
+    torch.manual_seed(1)
+    motions = torch.randn(4000, 2) * torch.tensor([1.0, 0.2])
+    group = torch.randint(0, 2, (4000,))
+    made = Vocabulary.cover(motions, group)
+    radius = torch.tensor(RADIUS)
+    inside = (motions.abs() <= torch.tensor([[4.5, 1.5], [3.0, 1.0]])[group]).all(-1)
+    apart = (motions - made.motions[made.nearest(motions, group)]) / radius[group]
+    assert float(apart[inside].norm(dim=-1).max()) <= 1.0 + 1e-5
+    for number in range(len(GROUPS)):
+        mine = made.motions[made.group == number] / radius[number]
+        between = torch.cdist(mine, mine) + 10 * torch.eye(len(mine))
+        assert float(between.min()) > 1.0 - 1e-4
+    assert int((made.group == 2).sum()) == 1  # no walker was recorded
+    assert bool((made.motions[made.group == 2] == 0).all())
+
+
+def test_every_agent_decides_once_in_a_period() -> None:
+    decided = torch.cat([due(torch.tensor([step]), 24) for step in range(7, 7 + PERIOD)], 1)
+    assert sorted(set(decided[0].tolist())) == list(range(24))
+
+
+def test_views_are_finite_bounded_and_mirror_exactly() -> None:
+    scene = demo_scene()
+    made = network()
+    traffic = LearnedTraffic(made)
+    seed = torch.zeros(scene.time.shape[0], dtype=torch.int64)
+    seen = []
+    for one in (scene, mirrored(scene)):
+        agents, memory = traffic.reset(one, seed)
+        one = dataclasses.replace(one, agents=agents)
+        slots = torch.arange(agents.valid.shape[1]).expand_as(agents.valid)
+        view = look_around(one, one.ego, memory, find_ways(one.road, agents, memory), slots)
+        assert (view.own.shape[-1], view.others.shape[-1]) == (OWN, OTHER)
+        for value in flatten(view).values():
+            assert bool(torch.isfinite(value.float()).all())
+        seen.append((view, agents.valid))
+    there = seen[0][1]
+    assert bool(there.any())
+    for name in ("own", "way", "others"):
+        a, b = (getattr(view, name)[there] for view, _ in seen)
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+
+
+def test_left_hand_futures_are_mirror_images() -> None:
+    scene = demo_scene()
+    traffic = LearnedTraffic(network(3), spawning=False)
+    right, left = (step_on(one, traffic, 25)[-1] for one in (scene, mirrored(scene)))
+    torch.testing.assert_close(right.agents.position[..., 0], left.agents.position[..., 0], atol=0.02, rtol=0)
+    torch.testing.assert_close(right.agents.position[..., 1], -left.agents.position[..., 1], atol=0.02, rtol=0)
+
+
+def test_a_future_is_the_same_alone_and_in_a_batch_and_when_stepped_twice() -> None:
+    scene = demo_scene(batch=3)
+    traffic = LearnedTraffic(network(5))
+    together, again = step_on(scene, traffic, 20), step_on(scene, traffic, 20)
+    alone = step_on(scene[1], traffic, 20, seeds=[1])
+    assert torch.equal(together[-1].agents.state, again[-1].agents.state)
+    torch.testing.assert_close(together[-1].agents.state[1:2], alone[-1].agents.state, atol=1e-3, rtol=1e-4)
+    assert not torch.allclose(together[-1].agents.state[0], together[-1].agents.state[1])  # other seeds, other futures
+
+
+def test_a_token_is_carried_out_within_half_a_second() -> None:
+    scene = demo_scene()
+    for token, change, aside in ((1, -2.0, 0.0), (3, 0.0, 0.4)):
+        traffic = LearnedTraffic(saying(token), temperature=0.0, spawning=False)
+        agents, memory = traffic.reset(scene, torch.tensor([0]))
+        state = dataclasses.replace(scene, agents=agents)
+        for k in range(PERIOD):  # all have decided after the last of them
+            agents, memory = traffic.step(state, state.ego, memory, torch.tensor([0]), torch.tensor([k]))
+            state = dataclasses.replace(state, agents=agents)
+        first, lateral = agents, memory.lateral
+        for k in range(PERIOD, 2 * PERIOD):
+            agents, memory = traffic.step(state, state.ego, memory, torch.tensor([0]), torch.tensor([k]))
+            state = dataclasses.replace(state, agents=agents)
+        fast = first.valid[0] & agents.valid[0] & (first.speed[0] > 3.0) & (agents.id[0] == first.id[0])
+        assert bool(fast.any())
+        torch.testing.assert_close((agents.speed - first.speed)[0, fast], torch.full((int(fast.sum()),), change), atol=1e-3, rtol=0)
+        if aside:
+            torch.testing.assert_close((memory.lateral - lateral)[0, fast], torch.full((int(fast.sum()),), aside), atol=0.02, rtol=0)
+
+
+def test_an_agent_that_crosses_a_border_belongs_to_the_lane_beside() -> None:
+    scene = demo_scene()
+    traffic = LearnedTraffic(saying(3), temperature=0.0, spawning=False)
+    agents, memory = traffic.reset(scene, torch.tensor([0]))
+    beside = scene.road.left[0, memory.chain[0, :, 1].clamp_min(0)]
+    changing = agents.valid[0] & (memory.chain[0, :, 1] >= 0) & (beside >= 0)
+    assert bool(changing.any())
+    state = dataclasses.replace(scene, agents=agents)
+    for k in range(35):
+        agents, memory = traffic.step(state, state.ego, memory, torch.tensor([0]), torch.tensor([k]))
+        state = dataclasses.replace(state, agents=agents)
+    agents_lane = memory.chain[0, changing, 1]
+    assert bool((agents_lane == beside[changing]).any())
+
+
+def test_walkers_turn_on_the_spot_where_there_is_no_lane() -> None:
+    scene = demo_scene()
+    agents = scene.agents
+    state = agents.state.clone()
+    state[0, 0, :2] = torch.tensor((500.0, 500.0))
+    state[0, 0, 3] = 1.2
+    kind = agents.kind.clone()
+    kind[0, 0] = int(AgentKind.PEDESTRIAN)
+    scene = dataclasses.replace(scene, agents=dataclasses.replace(agents, state=state, kind=kind))
+    chain = torch.full((1, agents.valid.shape[1], 6), -1)
+    zero = torch.zeros(1, agents.valid.shape[1])
+    memory = begin(scene.road, scene.agents, chain, zero, zero, torch.zeros(1, agents.valid.shape[1], 4))
+    memory = dataclasses.replace(memory, slide=zero + 0.6, push=zero)
+    moved, _ = carry_out(scene.road, scene.agents, memory, find_ways(scene.road, scene.agents, memory), torch.tensor([0]))
+    assert float(moved.heading[0, 0] - scene.agents.heading[0, 0]) == pytest.approx(0.36, abs=0.02)  # 3 turns a metre over 0.12 m
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> Path:
+    """Two recordings of traffic."""
+    folder = tmp_path_factory.mktemp("logs")
+    with ShardWriter(folder) as writer:
+        for number in range(2):
+            track = driven_track(30 + 5 * number)
+            frames = torch.zeros(track.steps, 8, 16, 3, dtype=torch.uint8)
+            writer.add(Clip(frames, torch.zeros(track.steps, 2), track, {"split": "train", "source": "test", "seed": number, "dt": 0.1}))
+    return folder
+
+
+def driven_track(steps: int = 40) -> Track:
+    """A recording of agents that IDM moved."""
+    return Track.of(step_on(demo_scene(), make_traffic("idm", spawning=False), steps))
+
+
+def test_recorded_motions_are_read_back() -> None:
+    track = driven_track()
+    moments = recorded_moments(track, torch.arange(5, 30, 5))
+    here, later = moments.scene.agents, track.agents.map(lambda v: v[0, 10:35:5])
+    known = moments.known
+    assert bool(known.any())
+    torch.testing.assert_close(moments.motion[..., 0][known], (later.speed - here.speed)[known])
+    assert float(moments.motion[..., 1][known].abs().max()) < 1.0  # in half a second
+    wanted, lost = motion_back(moments.scene, moments.memory, later)
+    assert not bool(lost[known].any())
+    torch.testing.assert_close(wanted[..., 0][known], moments.motion[..., 0][known], atol=0.35, rtol=0)
+
+
+def test_training_learns_resumes_exactly_and_names_itself(tmp_path, logs) -> None:
+    config = TrainTrafficConfig(
+        str(logs), str(tmp_path / "whole"), steps=30, closed_steps=4, batch_size=64, closed_batch=2, unroll=3, threads=1
+    )
+    whole = TrafficNetwork.load(train_traffic(config))
+    parts = dataclasses.replace(config, out=str(tmp_path / "parts"), minutes=1e-6)
+    for _ in range(40):
+        train_traffic(parts)
+        if (tmp_path / "parts" / "state" / "state.json").read_text().find('"step": 34') >= 0:
+            break
+    resumed = TrafficNetwork.load(tmp_path / "parts" / "weights")
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(value, resumed.state_dict()[name], msg=name)
+    with pytest.raises(CheckpointError, match="seed=0, not 1"):
+        train_traffic(dataclasses.replace(config, seed=1))
+    with pytest.raises(DataError, match="does not exist"):
+        train_traffic(dataclasses.replace(config, data=str(tmp_path / "nothing_here")))
+
+
+def test_bad_input_is_one_clear_line(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="unknown style 'pushi' of traffic; did you mean 'pushy'"):
+        LearnedTraffic(network(), style="pushi")
+    with pytest.raises(ConfigError, match="temperature=-1"):
+        LearnedTraffic(network(), temperature=-1)
+    with pytest.raises(CheckpointError, match="train-traffic"):
+        TrafficNetwork.load(tmp_path)
+    network().save(tmp_path)
+    (tmp_path / "traffic.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="damaged"):
+        TrafficNetwork.load(tmp_path)
+    with pytest.raises(ConfigError, match="takes no such option"):
+        make_traffic("idm", haste=3)
+
+
+def test_groups_of_kinds() -> None:
+    kinds = torch.tensor([int(k) for k in AgentKind])
+    assert group_of(kinds).tolist() == [0, 0, 0, 1, 2, 0]
