@@ -1,6 +1,7 @@
 """Clips and shards: write, read, stream; importers of other recordings."""
 
 from .clip import Clip, decode_clip, encode_clip
+from .commonroad import import_commonroad
 from .donkeycar import import_donkeycar
 from .shards import ShardWriter, read_clips
 from .split import check_trainable, split_of
@@ -16,6 +17,7 @@ __all__ = [
     "collate",
     "decode_clip",
     "encode_clip",
+    "import_commonroad",
     "import_donkeycar",
     "import_video",
     "read_clips",

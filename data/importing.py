@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..errors import ConfigError, nearest
+from .commonroad import import_commonroad
 from .donkeycar import import_donkeycar
 from .picture import CROP_TOP
 from .plan import ImportReport
 from .video import import_video
 
-KINDS = ("donkeycar", "video")
+KINDS = ("commonroad", "donkeycar", "video")
 
 
 def import_clips(
@@ -20,10 +21,11 @@ def import_clips(
     test_share: float = 0.2,
     crop_top: float = CROP_TOP,
     skip_missing: bool = False,
+    egos: str = "longest",
     licence: str | None = None,
     append: bool = False,
 ) -> ImportReport:
-    """Turn a recording into shards and print what was written; see `import_donkeycar` and `import_video` for the keys.
+    """Turn a recording into shards and print what was written; see the importers for the keys.
 
     Raises:
         ConfigError: an unknown kind.
@@ -34,6 +36,8 @@ def import_clips(
         report = import_donkeycar(path, out, *common, skip_missing=skip_missing, licence=licence, append=append)
     elif kind == "video":
         report = import_video(path, out, *common, licence=licence, append=append)
+    elif kind == "commonroad":
+        report = import_commonroad(path, out, *common[:3], egos=egos, licence=licence, append=append)
     else:
         raise ConfigError(f"unknown kind of recording '{kind}'; {nearest(kind, KINDS)}")
     print(report.summary(out))

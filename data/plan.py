@@ -21,6 +21,7 @@ class ImportReport:
     frames: dict[str, int] = field(default_factory=dict)  # by split
     missing_images: int = 0  # skipped because the option says so
     dropped_frames: int = 0  # source frames in stretches too short to use
+    left_out: dict[str, int] = field(default_factory=dict)  # of recorded traffic: what, and how many
 
     def count(self, split: str, steps: int) -> None:
         """Count one clip."""
@@ -31,7 +32,8 @@ class ImportReport:
         """The report in one line."""
         parts = [f"{self.clips[split]} clips ({self.frames[split]} frames) for {split}" for split in self.clips]
         missing = f", {self.missing_images} images missing or unreadable" if self.missing_images else ""
-        return f"{out}: {', '.join(parts)}; left out {self.dropped_frames} source frames{missing}"
+        things = "".join(f", {count} {what}" for what, count in self.left_out.items())
+        return f"{out}: {', '.join(parts)}; left out {self.dropped_frames} source frames{missing}{things}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -23,10 +23,13 @@ from .baselines import Generator
 from .pictures import BARE_AHEAD, SECOND
 from .rollouts import STRIP_STEPS, Rollouts
 
-PARTS = ("pictures", "reading", "outcomes", "ranking", "guards", "video")
-ALL = PARTS[:-1]  # of part=all: a world either knows its scene or not
-OF_CLIPS = ("pictures", "reading", "video")  # parts that need data
+PARTS = ("pictures", "reading", "outcomes", "ranking", "guards", "traffic", "video")
+ALL = PARTS[:-2]  # of part=all: a world either knows its scene or not, and traffic is judged on other clips
+OF_CLIPS = ("pictures", "reading", "traffic", "video")  # parts that need data
+SECONDS = {"traffic": 8}  # of the rollouts by default, else LONG_SECONDS
+LONG_SECONDS = 20
 GUARD_EPISODES = 48
+REPEATING = ("replay", "log_replay")  # traffic that follows a recording: it cannot react, and has no step of its own
 
 
 @dataclass
@@ -35,10 +38,10 @@ class FidelityConfig:
 
     world: str = "learned"  # or folder of a trained world
     out: str = "runs/fidelity"
-    data: str | None = None  # folder of recorded clips, whose test split is used
+    data: str | list[str] | None = None  # folder of recorded clips, whose test split is used; several for the part traffic
     part: str = "pictures"  # of PARTS, or all
-    clips: int = 16
-    seconds: int = 20  # of the long rollouts
+    clips: int = 16  # of each folder
+    seconds: int | None = None  # of the long rollouts: 8 of traffic, else 20, when None
     steps: int = 1  # denoising steps a frame
     strips: int = 3
     seed: int = 0
@@ -48,17 +51,29 @@ class FidelityConfig:
     suite: str = "standard"  # of the part ranking
     episodes: int | None = None  # of the suite
     workers: int | None = None  # for the reference world
+    traffic: list[str] = field(default_factory=lambda: ["learned", "idm", "constant_velocity", "replay"])  # the first is compared
+    rollouts: int = 32  # of each window of the part traffic
 
     def command(self, parts: tuple[str, ...]) -> str:
         """The command again, without the keys that do not matter to its parts."""
         words = [f"xpeng-world fidelity part={self.part} world={Path(self.world).name}"]
         if self.data is not None and set(OF_CLIPS) & set(parts):
-            words.append(f"data={Path(self.data).name} clips={self.clips} seconds={self.seconds} steps={self.steps}")
+            words.append(f"data={_names(self.data)} clips={self.clips} seconds={self.horizon}")
+            words.append(f"traffic=[{','.join(self.traffic)}] rollouts={self.rollouts}" if "traffic" in parts else f"steps={self.steps}")
         if "outcomes" in parts:
             words.append(f"failures={self.failures}")
         if "ranking" in parts:
             words.append(f"suite={self.suite}" + ("" if self.episodes is None else f" episodes={self.episodes}"))
         return " ".join([*words, f"seed={self.seed}"])
+
+    @property
+    def horizon(self) -> int:
+        """Seconds of the long rollouts."""
+        return SECONDS.get(self.part, LONG_SECONDS) if self.seconds is None else self.seconds
+
+
+def _names(data: str | list[str]) -> str:
+    return Path(data).name if isinstance(data, str) else f"[{','.join(Path(folder).name for folder in data)}]"
 
 
 def fidelity(config: FidelityConfig) -> Path:
@@ -72,11 +87,14 @@ def fidelity(config: FidelityConfig) -> Path:
     parts = ALL if config.part == "all" else (config.part,)
     if parts[0] not in PARTS:
         raise ConfigError(f"unknown part '{config.part}'; {nearest(config.part, (*PARTS, 'all'))}")
-    for name, least in (("clips", 1), ("seconds", 1), ("steps", 1), ("failures", 1), ("strips", 0)):
-        if getattr(config, name) < least:
-            raise ConfigError(f"{name}={getattr(config, name)} must be at least {least}")
+    for name, least in (("clips", 1), ("seconds", 1), ("steps", 1), ("failures", 1), ("strips", 0), ("rollouts", 1)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ConfigError(f"{name}={value} must be at least {least}")
     if config.data is None and set(OF_CLIPS) & set(parts):
         raise ConfigError("data is missing: give a folder of recorded clips, data=runs/logs say")
+    if config.part != "traffic" and isinstance(config.data, list):
+        raise ConfigError(f"part={config.part} takes one folder as data, not {len(config.data)}")
     began = time.perf_counter()
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +116,7 @@ class _Measurement:
 
     @property
     def data(self) -> str:
-        assert self.config.data is not None
+        assert isinstance(self.config.data, str)
         return self.config.data
 
     @cached_property
@@ -107,7 +125,7 @@ class _Measurement:
 
     @cached_property
     def clips(self) -> list[Clip]:
-        return pictures.held_out_clips(self.data, self.config.clips, self.config.seconds * SECOND)
+        return pictures.held_out_clips(self.data, self.config.clips, self.config.horizon * SECOND)
 
     @cached_property
     def mean(self) -> Tensor:
@@ -119,10 +137,10 @@ class _Measurement:
 
     @cached_property
     def rolled(self) -> Rollouts | None:
-        steps = self.config.seconds * SECOND
+        steps = self.config.horizon * SECOND
         found = rollouts.roll_out(self.generator, self.clips, self.mean, self.config.seed, steps, self.config.strips)
         if found is None:
-            print(f"no clip has more than {steps} frames, so nothing is said of rollouts of {self.config.seconds} s")
+            print(f"no clip has more than {steps} frames, so nothing is said of rollouts of {self.config.horizon} s")
         return found
 
     def pictures(self) -> dict[str, Estimate]:
@@ -180,6 +198,31 @@ class _Measurement:
         thresholds = calibrate(world, GUARD_EPISODES, seed)
         write_thresholds(self.folder / PAGE, thresholds, {"episodes": GUARD_EPISODES, "split": "validation", "seed": seed})
         return guard_figures(world, thresholds, GUARD_EPISODES, seed)
+
+    def traffic(self) -> dict[str, Estimate]:
+        """Road users beside recorded ones: realism, conduct, reactions and cost."""
+        from . import reaction, traffic
+        from .cost import cost_figures
+        from .windows import KINDS, read_windows
+
+        config, kinds = self.config, self.config.traffic
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise ConfigError(f"unknown traffic '{unknown[0]}'; {nearest(unknown[0], KINDS)}" if unknown else "traffic is empty; name some")
+        assert config.data is not None
+        folders = [config.data] if isinstance(config.data, str) else list(config.data)
+        windows = read_windows(folders, config.clips, config.horizon * SECOND)
+        looking = [kind for kind in kinds if kind not in REPEATING]
+        cases = reaction.find_cases(folders, config.clips)
+        figures = reaction.reaction_figures(cases, {kind: reaction.keep_clear(cases, kind, config.world, config.seed) for kind in looking})
+        figures |= cost_figures(windows, looking, config.world)
+        judged = traffic.judge(windows, kinds, config.world, config.rollouts, config.seed)
+        figures |= traffic.realism_figures(judged, kinds) | traffic.conduct_figures(judged, kinds)
+        write_text(self.folder / "traffic.csv", traffic.window_table(judged))
+        busiest = sorted(windows, key=lambda window: -int(window.log.agents.valid.sum()))
+        for index, window in enumerate(busiest[: config.strips]):
+            traffic.draw_window(window, kinds, config.world, config.seed, self.folder / f"strip_{index}.png")
+        return figures
 
     def video(self) -> dict[str, Estimate]:
         """Commands read back from a world that was trained on recordings without scenes."""

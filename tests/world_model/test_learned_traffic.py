@@ -116,7 +116,7 @@ def test_views_are_finite_bounded_and_mirror_exactly() -> None:
         agents, memory = traffic.reset(one, seed)
         one = dataclasses.replace(one, agents=agents)
         slots = torch.arange(agents.valid.shape[1]).expand_as(agents.valid)
-        view = look_around(one, one.ego, memory, find_ways(one.road, agents, memory), slots)
+        view, _ = look_around(one, one.ego, memory, find_ways(one.road, agents, memory), slots)
         assert (view.own.shape[-1], view.others.shape[-1]) == (OWN, OTHER)
         for value in flatten(view).values():
             assert bool(torch.isfinite(value.float()).all())
@@ -149,7 +149,7 @@ def test_a_future_is_the_same_alone_and_in_a_batch_and_when_stepped_twice() -> N
 def test_a_token_is_carried_out_within_half_a_second() -> None:
     scene = demo_scene()
     for token, change, aside in ((1, -2.0, 0.0), (3, 0.0, 0.4)):
-        traffic = LearnedTraffic(saying(token), temperature=0.0, spawning=False)
+        traffic = LearnedTraffic(saying(token), temperature=0.0, spawning=False, careful=False)
         agents, memory = traffic.reset(scene, torch.tensor([0]))
         state = dataclasses.replace(scene, agents=agents)
         for k in range(PERIOD):  # all have decided after the last of them
@@ -168,7 +168,7 @@ def test_a_token_is_carried_out_within_half_a_second() -> None:
 
 def test_an_agent_that_crosses_a_border_belongs_to_the_lane_beside() -> None:
     scene = demo_scene()
-    traffic = LearnedTraffic(saying(3), temperature=0.0, spawning=False)
+    traffic = LearnedTraffic(saying(3), temperature=0.0, spawning=False, careful=False)
     agents, memory = traffic.reset(scene, torch.tensor([0]))
     beside = scene.road.left[0, memory.chain[0, :, 1].clamp_min(0)]
     changing = agents.valid[0] & (memory.chain[0, :, 1] >= 0) & (beside >= 0)

@@ -14,7 +14,7 @@ from ...scene import Agents, Ego, Scene
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "small"
 SUBFOLDER = "traffic"  # of a world's weights
 SLOTS = 24  # agents a world keeps around its ego
-TRAFFIC = ("idm", "learned", "none")
+TRAFFIC = ("idm", "learned", "constant_velocity", "none")
 
 
 @runtime_checkable
@@ -75,6 +75,10 @@ def _make(name: str, folder: Path, options: dict[str, Any]) -> Traffic:
         from .idm import IdmTraffic
 
         return IdmTraffic(**options)
+    if name == "constant_velocity":
+        from .baselines import ConstantVelocityTraffic
+
+        return ConstantVelocityTraffic(**options)
     if name == "learned":
         from .learned import LearnedTraffic
         from .network import PAGE

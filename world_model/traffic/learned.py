@@ -21,7 +21,7 @@ from .motion import move
 from .network import TrafficNetwork
 from .paths import AHEAD, CHAIN, complete, find_lanes, find_previous, lane_rows
 from .spawning import FAR, spawn
-from .views import Ways, find_ways, look_around
+from .views import FAR_AHEAD, Hazards, Ways, find_ways, look_around
 from .vocabulary import HORIZON, group_of
 
 PERIOD = round(HORIZON / DT)  # steps between an agent's decisions
@@ -30,6 +30,11 @@ STYLES = {  # speed over the limit and headway in s, lowest and highest
     "normal": ((0.9, 1.08), (1.0, 1.6)),
     "pushy": ((1.05, 1.15), (0.6, 1.0)),
 }
+FIRM_BRAKING = 4.6  # m/s2 that agents keep in reserve
+HARD_BRAKING = 4.6  # m/s2 that whoever is ahead may brake with
+SIDEWAYS = 0.03  # m within HORIZON that counts as moving to a side
+LINE_MARGIN = 0.3  # m before a stop line
+GAP_MARGIN = 0.8  # m behind whoever is ahead
 RELUCTANCE = 0.15  # m past the border between two lanes at which an agent belongs to the next
 
 
@@ -49,6 +54,8 @@ class LearnedTraffic:
         temperature: of the draws; 0 takes the most likely motion.
         top_p: share of the probability that is drawn from, the likeliest motions first.
         style: how agents drive, of STYLES.
+        careful: whether motions after which firm braking could no longer keep an agent from a red light or from whoever is in its way
+            are left out of the draws.
         spawning: whether agents that are left behind are replaced by new ones.
         slots: agents kept around the ego.
 
@@ -64,6 +71,7 @@ class LearnedTraffic:
         temperature: float = 1.0,
         top_p: float = 0.95,
         style: str = "normal",
+        careful: bool = True,
         spawning: bool = True,
         slots: int = SLOTS,
     ) -> None:
@@ -74,7 +82,8 @@ class LearnedTraffic:
                 f"temperature={temperature} top_p={top_p} slots={slots}; use temperature from 0, top_p in (0, 1], slots from 1"
             )
         self.network = network.eval()
-        self.temperature, self.top_p, self.style, self.spawning, self.slots = temperature, top_p, style, spawning, slots
+        self.temperature, self.top_p, self.style, self.careful = temperature, top_p, style, careful
+        self.spawning, self.slots = spawning, slots
 
     @classmethod
     def load(cls, folder: str | Path, **options: object) -> LearnedTraffic:
@@ -121,8 +130,12 @@ class LearnedTraffic:
         """Draw the next motions of the agents in `slots` [B, M]."""
         agents = scene.agents
         batch = torch.arange(slots.shape[0], device=slots.device).unsqueeze(-1)
-        views = look_around(scene, ego, memory, ways, slots)
-        logits = self.network(views, group_of(agents.kind)[batch, slots])
+        views, hazards = look_around(scene, ego, memory, ways, slots)
+        group = group_of(agents.kind)[batch, slots]
+        logits = self.network(views, group)
+        if self.careful:
+            reckless = leads_astray(self.network.motions, agents.speed[batch, slots], hazards)  # type: ignore[arg-type]
+            logits = logits.masked_fill(reckless & (group < 2).unsqueeze(-1), -torch.inf)
         draw = uniform(seed.unsqueeze(-1), agents.id[batch, slots], step.unsqueeze(-1), 41)
         motion = self.network.motions[self._draw(logits, draw)]  # type: ignore[index]
         side = scene.road.traffic_side.to(motion.dtype).view(-1, 1)
@@ -146,6 +159,25 @@ class LearnedTraffic:
         share = uniform(seed.view(-1, 1, 1), agents.id.unsqueeze(-1), torch.arange(2, device=seed.device), 43)
         low, high = drawn.new_tensor(STYLES[self.style]).unbind(-1)
         return torch.cat((low + (high - low) * share, drawn[..., 2:]), -1)
+
+
+def leads_astray(motions: Tensor, speed: Tensor, hazards: Hazards) -> Tensor:
+    """Which motions [V, 2] lead agents [B, M] to where FIRM_BRAKING no longer helps: bool [B, M, V].
+
+    Where all do, those that brake hardest are let through.
+    """
+    after = (speed.unsqueeze(-1) + motions[:, 0]).clamp_min(0)
+    driven = 0.5 * (speed.unsqueeze(-1) + after) * HORIZON
+    stopping = after.square() / (2 * FIRM_BRAKING)
+    leader = hazards.leader_speed.clamp_min(0).unsqueeze(-1)
+    its_way = leader * HORIZON + leader.square() / (2 * HARD_BRAKING)
+    short = (driven + stopping > (hazards.line - LINE_MARGIN).unsqueeze(-1)) & (hazards.line < FAR_AHEAD).unsqueeze(-1)
+    close = driven + stopping > (hazards.gap - GAP_MARGIN).unsqueeze(-1) + its_way
+    astray = (short | (close & (hazards.gap < FAR_AHEAD).unsqueeze(-1))) & (after > 0)
+    to_side = torch.stack((motions[:, 1] > SIDEWAYS, motions[:, 1] < -SIDEWAYS))
+    astray = astray | (hazards.beside.unsqueeze(-1) & to_side).any(-2)
+    hardest = motions[:, 0] <= 0.8 * motions[:, 0].amin()
+    return torch.where(astray.all(-1, keepdim=True), ~hardest, astray)
 
 
 def due(step: Tensor, count: int) -> Tensor:

@@ -155,7 +155,7 @@ def read_decisions(tracks: Sequence[Track]) -> tuple[Views, Tensor, Tensor]:
         moments = recorded_moments(track, torch.arange(FIRST, track.steps - PERIOD, STRIDE))
         slots = torch.arange(moments.known.shape[1]).expand_as(moments.known)
         scene = moments.scene
-        seen = look_around(scene, scene.ego, moments.memory, find_ways(scene.road, scene.agents, moments.memory), slots)
+        seen, _ = look_around(scene, scene.ego, moments.memory, find_ways(scene.road, scene.agents, moments.memory), slots)
         known = moments.known & near(scene)
         views.append(Views(*(value[known].unsqueeze(1) for value in (seen.own, seen.way, seen.others, seen.seen))))
         groups.append(group_of(scene.agents.kind)[known])
@@ -199,7 +199,7 @@ def closed_loss(network: TrafficNetwork, tracks: Sequence[Track], config: TrainT
         ways = find_ways(scene.road, scene.agents, memory)
         slots = torch.arange(scene.agents.valid.shape[1]).expand_as(scene.agents.valid)
         with torch.no_grad():
-            views = forget_styles(look_around(scene, scene.ego, memory, ways, slots), rng)
+            views = forget_styles(look_around(scene, scene.ego, memory, ways, slots)[0], rng)
         group = group_of(scene.agents.kind)
         wanted, lost = motion_back(scene, memory, later)
         known = there & ~lost & scene.agents.valid

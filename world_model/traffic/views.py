@@ -30,6 +30,10 @@ PATIENCE = 3.0  # how much farther aside than ahead somebody may be to be seen l
 FAR_AHEAD = 120.0  # m, stands for nothing ahead
 STANDSTILL_LINE = 1.0  # m past its line from where on an agent has passed a signal
 
+YELLOW_BRAKING = 3.0  # m/s2 above which a yellow light is passed
+PAST_STOPPING = 9.0  # m/s2 above which even a red one is
+SIDE_ROOM = (1.0, 1.2)  # m before and behind, and beside, that must be free to move there
+CROSSING_TIME = 1.5  # s; whoever crosses farther ahead will be gone
 STYLE = slice(10, 14)  # where an agent's own numbers tell its style, and whether it is known
 OWN, WAY, OTHER = 40, POINTS // PARTS * 6, 27  # numbers of the agent, of one part of its way, of another road user
 
@@ -42,6 +46,15 @@ class Views(Batched):
     way: Tensor  # [B, M, PARTS, WAY]
     others: Tensor  # [B, M, NEIGHBOURS, OTHER]
     seen: Tensor  # bool [B, M, NEIGHBOURS], which others there are
+
+
+class Hazards(NamedTuple):
+    """What agents must not drive into, [B, M]; FAR_AHEAD where there is nothing."""
+
+    line: Tensor  # m from the front to a stop line whose signal forbids to go on
+    gap: Tensor  # m from the front to whoever is in the way
+    leader_speed: Tensor  # m/s, its speed along the way
+    beside: Tensor  # bool [B, M, 2], somebody is close on the left, on the right (turned round where traffic drives on the left)
 
 
 class Ways(NamedTuple):
@@ -72,8 +85,8 @@ def find_ways(road: RoadMap, agents: Agents, memory: IdmMemory) -> Ways:
     return Ways(paths, here, lane_rows(road, memory.chain), on_lane, ahead, agents.length / 2)
 
 
-def look_around(scene: Scene, ego: Ego, memory: IdmMemory, ways: Ways, slots: Tensor) -> Views:
-    """The views of the agents in `slots` [B, M] of scenes [B], with the ego at `ego`."""
+def look_around(scene: Scene, ego: Ego, memory: IdmMemory, ways: Ways, slots: Tensor) -> tuple[Views, Hazards]:
+    """The views of the agents in `slots` [B, M] of scenes [B], with the ego at `ego`, and what is in their way."""
     road, agents = scene.road, scene.agents
     side = road.traffic_side.to(agents.state.dtype).view(-1, 1)
     batch = torch.arange(slots.shape[0], device=slots.device).unsqueeze(-1)
@@ -85,11 +98,12 @@ def look_around(scene: Scene, ego: Ego, memory: IdmMemory, ways: Ways, slots: Te
     everyone = _everyone(scene, ego, ways, line, shown, way, limits[..., 1], memory.waited)
     mine = _Mine(
         position=pick(agents.position), heading=pick(agents.heading), speed=pick(agents.speed), half=pick(ways.half),
-        ahead=pick(ways.ahead), side=side,
+        width=pick(agents.width), ahead=pick(ways.ahead), side=side,
     )  # fmt: skip
     others, seen, leader = _others(everyone, mine, slots)
     own = _own(scene, memory, ways, slots, mine, pick(line), pick(shown), way, limits, leader, batch)
-    return Views(own, _way(mine, ways, limits, kinds, batch, slots), others, seen)
+    views = Views(own, _way(mine, ways, limits, kinds, batch, slots), others, seen)
+    return views, Hazards(_forbidden(pick(line), pick(shown), mine.speed), leader.hazard_gap, leader.hazard_speed, leader.beside)
 
 
 def next_signal(scene: Scene, ways: Ways, chain: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,6 +125,24 @@ def next_signal(scene: Scene, ways: Ways, chain: Tensor) -> tuple[Tensor, Tensor
     line, place = room.min(-1)
     shown = torch.where(line < FAR_AHEAD, state.gather(-1, place.unsqueeze(-1)).squeeze(-1), torch.zeros_like(place))
     return line, shown
+
+
+def _forbidden(line: Tensor, shown: Tensor, speed: Tensor) -> Tensor:
+    """Distance [B, M] to the line where a light is red, or yellow with room to stop; FAR_AHEAD elsewhere."""
+    needed = speed.square() / 2 / line.clamp_min(0.1)
+    red = (shown == int(SignalState.RED)) & (needed < PAST_STOPPING)
+    yellow = (shown == int(SignalState.YELLOW)) & (needed < YELLOW_BRAKING)
+    return torch.where((red | yellow) & (line > 0), line, torch.full_like(line, FAR_AHEAD))
+
+
+class _Leader(NamedTuple):
+    """Who is in the way, [B, M]."""
+
+    gap: Tensor  # m
+    speed: Tensor  # m/s along the way
+    hazard_gap: Tensor  # m, to those alone that will still be there
+    hazard_speed: Tensor  # m/s
+    beside: Tensor  # bool [B, M, 2]
 
 
 class _Everyone(NamedTuple):
@@ -141,6 +173,7 @@ class _Mine(NamedTuple):
     heading: Tensor
     speed: Tensor
     half: Tensor
+    width: Tensor
     ahead: Tensor
     side: Tensor  # [B, 1]
 
@@ -190,7 +223,7 @@ def ego_way(scene: Scene, ego: Ego) -> Tensor:
     return torch.where(follows.view(-1, 1, 1), route, free)
 
 
-def _others(everyone: _Everyone, mine: _Mine, slots: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+def _others(everyone: _Everyone, mine: _Mine, slots: Tensor) -> tuple[Tensor, Tensor, _Leader]:
     """The nearest others [B, M, NEIGHBOURS, OTHER], which there are, and gap and speed of the leader on the own way [B, M]."""
     cos, sin = torch.cos(mine.heading).unsqueeze(-1), torch.sin(mine.heading).unsqueeze(-1)
     dx = everyone.position[:, None, :, 0] - mine.position[..., 0:1]
@@ -233,7 +266,15 @@ def _others(everyone: _Everyone, mine: _Mine, slots: Tensor) -> tuple[Tensor, Te
     if count < NEIGHBOURS:
         others = torch.nn.functional.pad(others, (0, 0, 0, NEIGHBOURS - count))
         seen = torch.nn.functional.pad(seen, (0, NEIGHBOURS - count))
-    return others, seen, (leading.squeeze(-1), leader_speed.squeeze(-1))
+    stays = in_way & ((cos_way > 0.5) | (speed < 1.0) | (gap < CROSSING_TIME * own_speed))
+    hazard, blocker = torch.where(stays, gap, torch.full_like(gap, FAR_AHEAD)).min(-1, keepdim=True)
+    hazard_speed = torch.where(hazard < FAR_AHEAD, (speed * cos_way).gather(-1, blocker), own_speed)
+    closing = 0.5 * (speed * torch.cos(turned) - own_speed).abs()
+    along = x.abs() < mine.half.unsqueeze(-1) + 0.5 * its.length + SIDE_ROOM[0] + closing
+    aside_gap = y.abs() - 0.5 * its.width - 0.5 * mine.width.unsqueeze(-1)
+    close = seen & along & (aside_gap < SIDE_ROOM[1])
+    beside = torch.stack(((close & (y > 0)).any(-1), (close & (y <= 0)).any(-1)), -1)
+    return others, seen, _Leader(leading.squeeze(-1), leader_speed.squeeze(-1), hazard.squeeze(-1), hazard_speed.squeeze(-1), beside)
 
 
 def _on_way(mine: _Mine, its: _Everyone) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -274,14 +315,14 @@ def _meeting(mine: _Mine, its: _Everyone) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 def _own(
     scene: Scene, memory: IdmMemory, ways: Ways, slots: Tensor, mine: _Mine, line: Tensor, shown: Tensor,
-    way: junctions.Approach, limits: Tensor, leader: tuple[Tensor, Tensor], batch: Tensor,
+    way: junctions.Approach, limits: Tensor, leader: _Leader, batch: Tensor,
 ) -> Tensor:  # fmt: skip
     pick = lambda value: value[batch, slots]
     road, agents, side, speed = scene.road, scene.agents, mine.side, mine.speed
     turned = (pick(agents.heading) - torch.atan2(mine.ahead[..., 0, 3], mine.ahead[..., 0, 2])) * side
     kind = pick(agents.kind)
     limit = torch.where(pick(ways.on_lane), pick(limits)[..., 1], torch.full_like(speed, 1.5))
-    gap, leader_speed = leader
+    gap, leader_speed = leader.gap, leader.speed
     closing = (speed - leader_speed).clamp_min(0)
     brake_leader = closing.square() / 2 / gap.clamp_min(0.5)
     brake_line = speed.square() / 2 / line.clamp_min(0.5)
