@@ -132,7 +132,7 @@ def _track(
     agents = dataclasses.replace(agents, brake=agents.valid & (agents.acceleration < -0.8))
     time = torch.arange(steps).float() * DT
     shifted = dataclasses.replace(road, phase_offset=road.phase_offset + start * DT)
-    lit = shifted.map(lambda t: t.expand(steps, *t.shape[1:])).signals_at(time) if signals is None else signals[start:start + steps]
+    lit = shifted.map(lambda t: t.expand(steps, *t.shape[1:])).signals_at(time) if signals is None else signals[start : start + steps]
     profile = _profile(ego)
     states, actions = _ego_states(ego, start, steps, profile, offset)
     track = Track(

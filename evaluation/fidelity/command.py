@@ -218,6 +218,7 @@ class _Measurement:
         figures |= cost_figures(windows, looking, config.world)
         judged = traffic.judge(windows, kinds, config.world, config.rollouts, config.seed)
         figures |= traffic.realism_figures(judged, kinds) | traffic.conduct_figures(judged, kinds)
+        figures = traffic.headlines(figures, kinds) | figures
         write_text(self.folder / "traffic.csv", traffic.window_table(judged))
         busiest = sorted(windows, key=lambda window: -int(window.log.agents.valid.sum()))
         for index, window in enumerate(busiest[: config.strips]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,8 +122,29 @@ def conduct_figures(judged: Sequence[Judged], kinds: Sequence[str]) -> dict[str,
                 own, true = mine[:, columns], log[:, columns]
                 _add(figures, f"{source}_{name}_{kind}", own, ratio_of_means)
                 _add(figures, f"{source}_{name}_log", true, ratio_of_means)
-                _add(figures, f"{source}_{name}_ratio_{kind}", np.concatenate((own, true), 1), _ratio_of_rates)
+                both = np.concatenate((own, true), 1)
+                _add(figures, f"{source}_{name}_ratio_{kind}", both, _ratio_of_rates)
+                _add(figures, f"{source}_{name}_excess_{kind}", both, _excess)
     return figures
+
+
+def headlines(figures: Mapping[str, Estimate], kinds: Sequence[str]) -> dict[str, Estimate]:
+    """The figures by which the first kind is known, under short names; those that were not measured are missing."""
+    kind = kinds[0]
+    names = {
+        "realism_logs": f"logs_realism_{kind}",
+        "realism_human": f"human_realism_{kind}",
+        **{f"realism_{source}_{other}": f"{source}_realism_{other}" for source in ("logs", "human") for other in kinds[1:]},
+        "collision_ratio": f"logs_collisions_per_hour_ratio_{kind}",
+        "keep_clear_rate": f"logs_keep_clear_{kind}",
+        "red_light_excess": f"logs_red_runs_per_approach_excess_{kind}",
+        "traffic_cost_share": f"step_share_{kind}_n64",
+    }
+    return {short: figures[long] for short, long in names.items() if long in figures}
+
+
+def _excess(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ratio_of_means(rows[..., :2]) - ratio_of_means(rows[..., 2:])
 
 
 def _ratio_of_rates(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import ConfigError, DataError
+from xpeng_world.evaluation.bootstrap import Estimate
 from xpeng_world.evaluation.fidelity import FidelityConfig, cost, fidelity, reaction, traffic, windows
 from xpeng_world.evaluation.fidelity.conduct import COUNTS, conduct, first_touches, red_lights
+from xpeng_world.evaluation.fidelity.traffic import headlines
 from xpeng_world.evaluation.fidelity.windows import BEGIN, Window, roll_out, simulated_agents
 from xpeng_world.rewards.cases import LANE, drive, straight_road
 from xpeng_world.scene import DT, Track
@@ -288,3 +290,12 @@ def test_clips_that_are_too_short_are_refused(tmp_path, slowing):
         )
     with pytest.raises(DataError, match="record some first"):
         windows.read_windows([str(tmp_path)], 1, 80)
+
+
+def test_the_first_kind_is_known_by_short_names() -> None:
+    long = {"logs_realism_learned": Estimate(0.8), "logs_realism_idm": Estimate(0.7), "logs_keep_clear_learned": Estimate(0.9)}
+    assert headlines(long, ["learned", "idm"]) == {
+        "realism_logs": Estimate(0.8),
+        "realism_logs_idm": Estimate(0.7),
+        "keep_clear_rate": Estimate(0.9),
+    }
