@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..scenario import nearest
 from ..world import World
 
-NAMES = ("learned", "reference")
+NAMES = ("learned", "reference", "reference:left")
 
 _made: dict[tuple[Any, ...], World] = {}
 
@@ -20,7 +20,8 @@ def make_world(world: str | Path | World = "learned", **options: Any) -> World:
     States are values, so one instance serves all environments of a process: equal names and options give the same one.
 
     Args:
-        world: "learned" (the weights that ship), "reference", a folder of trained weights, or a `World`.
+        world: "learned" (the weights that ship), "reference" (or "reference:left", where traffic keeps left), a folder of trained
+            weights, or a `World`.
         options: further arguments of `ReferenceWorld`, `LearnedWorld.load` or, for weights trained without scenes, `VideoWorld.load`.
 
     Raises:
@@ -35,11 +36,17 @@ def make_world(world: str | Path | World = "learned", **options: Any) -> World:
     return _made[key]
 
 
+def is_reference(world: str | Path | World) -> bool:
+    """Whether a world's name means the reference world, on either side of the road."""
+    return isinstance(world, str) and world in NAMES[1:]
+
+
 def _load(world: str | Path, options: dict[str, Any]) -> World:
-    if world == "reference":
+    if is_reference(world):
         from ..reference.world import ReferenceWorld
 
-        return ReferenceWorld(**options)
+        side = {"traffic_side": "left"} if world == "reference:left" else {}
+        return ReferenceWorld(**side, **options)
     from ..world_model.learned import LearnedWorld
 
     if world == "learned":

@@ -68,7 +68,7 @@ def per_distance(pairs: np.ndarray) -> Estimate:
 def write_report(found: Evaluation, folder: Path, command: str) -> Path:
     """Write metrics.json, episodes.csv, worst.mp4, best.mp4 and report.html; returns the path of the first."""
     seeds = [row.episode.seed for row in found.rows]
-    threads = 1 if found.world == "reference" else None
+    threads = 1 if found.world.startswith("reference") else None
     record = evidence(figures(found), command=command, seconds=found.seconds, seeds=seeds, threads=threads)
     write_text(folder / "episodes.csv", episode_table(found.rows))
     videos = []

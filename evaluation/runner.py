@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..envs import make_world
 from ..envs.core import DrivingLoop
+from ..envs.worlds import is_reference
 from ..errors import ConfigError, DataError, XPengWorldError
 from ..policies import load_policy
 from ..rewards import load_design
@@ -110,12 +111,12 @@ def run_suite(
     began = time.perf_counter()
     if isinstance(policy, str):
         load_policy(policy)
-    if world == "reference" and isinstance(policy, str):
+    if isinstance(world, str) and is_reference(world) and isinstance(policy, str):
         from .workers import run_in_processes
 
-        results = run_in_processes(policy, suite, workers, keep)
+        results = run_in_processes(policy, world, suite, workers, keep)
     else:
-        results = run_in_batches(policy, world, suite, 1 if world == "reference" else batch, keep)
+        results = run_in_batches(policy, world, suite, 1 if is_reference(world) else batch, keep)
     rows: list[Row] = []
     for row in tqdm(results, total=len(suite.episodes), desc="driving", unit="episode", disable=None):
         rows.append(row)

@@ -16,8 +16,6 @@ from .expert_distance import ExpertDistances
 from .runner import Row, judge_loop, run_together
 from .suites import Episode, Suite
 
-WORLD = "reference"
-
 
 @dataclass
 class _Worker:
@@ -33,16 +31,16 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def run_in_processes(policy: str, suite: Suite, workers: int | None, keep: Path | None) -> Iterator[Row]:
+def run_in_processes(policy: str, world: str, suite: Suite, workers: int | None, keep: Path | None) -> Iterator[Row]:
     """Rows of a suite as its episodes end, in any order.
 
     Raises:
         SimulatorError: a process died.
     """
-    distances = ExpertDistances(WORLD, suite.steps)
+    distances = ExpertDistances(world, suite.steps)
     count = min(workers or (os.cpu_count() or 1), len(suite.episodes))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(policy, suite.steps, keep)) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(policy, world, suite.steps, keep)) as pool:
         futures = [pool.submit(_drive, episode, distances.get(episode)) for episode in suite.episodes]
         try:
             for future in as_completed(futures):
@@ -57,7 +55,7 @@ def run_in_processes(policy: str, suite: Suite, workers: int | None, keep: Path 
                 future.cancel()
 
 
-def _start(policy: str, steps: int, keep: Path | None) -> None:
+def _start(policy: str, world: str, steps: int, keep: Path | None) -> None:
     global _worker
     import torch
 
@@ -65,8 +63,8 @@ def _start(policy: str, steps: int, keep: Path | None) -> None:
     from ..policies import load_policy
 
     torch.set_num_threads(1)
-    loop = judge_loop(make_world(WORLD), steps)
-    blind = judge_loop(make_world(WORLD, camera=False), steps)
+    loop = judge_loop(make_world(world), steps)
+    blind = judge_loop(make_world(world, camera=False), steps)
     _worker = _Worker(load_policy(policy), loop, blind, steps, keep)
 
 

@@ -11,6 +11,7 @@ from ..scenario import nearest
 from ..world import Policy
 from .drivers import Circle, Idle, NoisyExpert, Offroad, RandomDriver, Reckless, crawl, lazy
 from .expert import Expert
+from .mirrored import PREFIX, MirroredPolicy
 from .tutor import Tutor
 
 VLA_PAGE = "vla.json"  # the page that a VLA's folder is known by
@@ -32,6 +33,8 @@ POLICIES: dict[str, Callable[[], Any]] = {
 def load_policy(name_or_path: str | Path) -> Policy:
     """A policy by name, the car network in a folder, a VLA's folder or `vla` (`:slow` added: it thinks), or `bundle.zip` (`:int8`).
 
+    `mirrored:` before any of them puts it behind a mirror, for roads that drive on the other side.
+
     Raises:
         ConfigError: neither a known name nor a folder or bundle.
         CheckpointError: a folder or bundle that cannot be used.
@@ -39,6 +42,8 @@ def load_policy(name_or_path: str | Path) -> Policy:
     name = str(name_or_path)
     if name in POLICIES:
         return POLICIES[name]()
+    if name.startswith(PREFIX):
+        return MirroredPolicy(load_policy(name.removeprefix(PREFIX)))
     if ".zip" in name:
         from .export.drive import BundlePolicy, is_bundle
 
