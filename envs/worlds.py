@@ -45,7 +45,7 @@ def _load(world: str | Path, options: dict[str, Any]) -> World:
     if is_reference(world):
         from ..reference.world import ReferenceWorld
 
-        side = {"traffic_side": "left"} if world == "reference:left" else {}
+        side: dict[str, Any] = {"traffic_side": "left"} if world == "reference:left" else {}
         return ReferenceWorld(**side, **options)
     from ..world_model.learned import LearnedWorld
 
