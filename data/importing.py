@@ -7,9 +7,10 @@ from .commonroad import import_commonroad
 from .donkeycar import import_donkeycar
 from .picture import CROP_TOP
 from .plan import ImportReport
+from .scenarionet import import_scenarionet
 from .video import import_video
 
-KINDS = ("commonroad", "donkeycar", "video")
+KINDS = ("commonroad", "donkeycar", "scenarionet", "video")
 
 
 def import_clips(
@@ -21,7 +22,7 @@ def import_clips(
     test_share: float = 0.2,
     crop_top: float = CROP_TOP,
     skip_missing: bool = False,
-    egos: str = "longest",
+    egos: str | None = None,
     licence: str | None = None,
     append: bool = False,
 ) -> ImportReport:
@@ -37,7 +38,9 @@ def import_clips(
     elif kind == "video":
         report = import_video(path, out, *common, licence=licence, append=append)
     elif kind == "commonroad":
-        report = import_commonroad(path, out, *common[:3], egos=egos, licence=licence, append=append)
+        report = import_commonroad(path, out, *common[:3], egos=egos or "longest", licence=licence, append=append)
+    elif kind == "scenarionet":
+        report = import_scenarionet(path, out, *common[:3], egos=egos or "sdc", licence=licence, append=append)
     else:
         raise ConfigError(f"unknown kind of recording '{kind}'; {nearest(kind, KINDS)}")
     print(report.summary(out))
