@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "factory": Command("run the whole line, from recording to scores", "factory.pipeline:factory", spellings=(("from", "begin"),)),
     "measure-kills": Command("kill factories at random moments and see whether they make the same", "factory.kill_rerun:measure_kills"),
     "measure-student": Command("score a distilled policy beside its teacher", "rl.distil_measure:measure_student"),
+    "scenarios": Command("list the scenario families with their parameters", "scenarios.catalogue:list_scenarios"),
     "measure-left": Command("score a policy where traffic keeps left, as it is and mirrored", "evaluation.left_hand:measure_left"),
     "keep": Command("keep a measurement's figures in benchmarks/results", "evaluation.results:keep", ("run",)),
     "results": Command("write the page of all figures kept", "evaluation.results:results"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .errors import ConfigError, nearest
+from .scenarios.catalogue import FAMILIES as SCRIPTED
+from .scenarios.catalogue import Incident, parameter_names, read_incident
 from .scene import Appearance
 
 FAMILIES = ("city", "motorway", "country")
@@ -25,6 +27,7 @@ class Scenario:
     density: str
     appearance: Appearance
     seed: int  # the episode's own
+    incident: Incident | None = None  # what scripted road users do
 
     @property
     def split(self) -> str:
@@ -32,7 +35,9 @@ class Scenario:
         return next((name for name, seeds in SPLITS.items() if self.network_seed in seeds), "none")
 
 
-_KEYS = ("split", "family", "network_seed", "density", "appearance")
+_KEYS = ("split", "family", "network_seed", "density", "appearance", "scenario")
+TRIES = 200  # starts that are looked at for one that a scenario fits
+_STRIDE = 1_000_003  # between the seeds that they are drawn from
 
 
 def draw_scenario(seed: int, wanted: Mapping[str, Any] | None = None) -> Scenario:
@@ -40,15 +45,18 @@ def draw_scenario(seed: int, wanted: Mapping[str, Any] | None = None) -> Scenari
 
     Args:
         seed: the episode's seed, any integer >= 0.
-        wanted: any of `split` (default "train"), `family`, `network_seed`, `density`, `appearance` (name or value).
+        wanted: any of `split` (default "train"), `family`, `network_seed`, `density`, `appearance` (name or value), and `scenario`,
+            a name of `scenarios.FAMILIES`, with that family's parameters beside it.
 
     Raises:
         ConfigError: an unknown key or value.
     """
     wanted = dict(wanted or {})
+    known_keys = (*_KEYS, *parameter_names(wanted.get("scenario")))
     for key in wanted:
-        if key not in _KEYS:
-            raise ConfigError(f"unknown scenario key '{key}'; {nearest(key, _KEYS)}")
+        if key not in known_keys:
+            raise ConfigError(f"unknown scenario key '{key}'; {nearest(key, known_keys)}")
+    incident = read_incident(wanted)
     split = wanted.get("split", "train")
     for key, value, known in (
         ("split", split, SPLITS),
@@ -70,6 +78,38 @@ def draw_scenario(seed: int, wanted: Mapping[str, Any] | None = None) -> Scenari
         density=wanted.get("density") or density,
         appearance=appearance,
         seed=int(seed),
+        incident=incident,
+    )
+
+
+def attempts(seed: int, wanted: Mapping[str, Any] | None, tries: int = TRIES) -> Iterator[Scenario]:
+    """The circumstances that are tried, in this order, for a scenario that does not fit every road; the weather is that of the first.
+
+    Raises:
+        ConfigError: an unknown key or value.
+    """
+    first = draw_scenario(seed, wanted)
+    open_road = not (wanted or {}).get("family") and (wanted or {}).get("network_seed") is None
+    where = SCRIPTED[first.incident.name].where if first.incident is not None and open_road else ()
+    for number in range(tries):
+        family = {"family": where[number % len(where)]} if where else {}
+        drawn = draw_scenario(seed + number * _STRIDE, {**(wanted or {}), **family})
+        yield replace(drawn, appearance=first.appearance)
+
+
+def circumstances(wanted: Mapping[str, Any] | None) -> list[str]:
+    """The keys of `wanted` that narrow the road and its traffic, not what scripted road users do there."""
+    wanted = wanted or {}
+    named = ("scenario", *parameter_names(wanted.get("scenario")))
+    return [key for key, value in wanted.items() if value is not None and key not in named]
+
+
+def misfit(scenario: Scenario, reason: str, tries: int) -> ConfigError:
+    """What is said when no start fits."""
+    name = scenario.incident.name if scenario.incident else "none"
+    where = f"{scenario.family} {scenario.network_seed}"
+    return ConfigError(
+        f"scenario '{name}' fits none of {tries} starts; the last, on {where}: {reason}; leave the road open, or take another"
     )
 
 

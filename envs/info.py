@@ -22,7 +22,8 @@ def describe_scenario(world: World, seed: int, wanted: Mapping[str, Any], scene:
     if getattr(world, "ego_only", False):
         return {"seed": seed}
     drawn = getattr(world, "describe", draw_scenario)(seed, wanted)
-    return {
+    told = {} if drawn.incident is None else {"scenario": drawn.incident.name, **drawn.incident.parameters}
+    return told | {
         "family": drawn.family,
         "network_seed": drawn.network_seed,
         "split": drawn.split,

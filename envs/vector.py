@@ -239,7 +239,7 @@ class XPengWorldVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], np.n
         for name, value in self._described[int(np.argmax(told))].items():
             column = np.zeros(self.num_envs, int) if isinstance(value, int) else np.full(self.num_envs, None, dtype=object)
             for row in np.flatnonzero(told):
-                column[row] = self._described[row][name]
+                column[row] = self._described[row].get(name)
             table[name], table[f"_{name}"] = column, told.copy()
         return {"scenario": table, "_scenario": told.copy()}
 

@@ -121,7 +121,7 @@ def drive_episode(world: World, driver: Policy, seed: int, scenario: Mapping[str
         actions.append(action)
         state = world.step(state, action)
     actions.append(torch.zeros(1, 2))
-    drawn = draw_scenario(seed, scenario)
+    drawn = getattr(world, "describe", draw_scenario)(seed, scenario)
     provenance = {
         "source": type(world).__name__,
         "driver": driver.name,
@@ -134,6 +134,8 @@ def drive_episode(world: World, driver: Policy, seed: int, scenario: Mapping[str
         "ended": ended,
         "dt": DT,
     }
+    if drawn.incident is not None:
+        provenance["scenario"] = {"name": drawn.incident.name, **drawn.incident.parameters}
     return Clip(torch.cat(frames), torch.cat(actions).float(), Track.of(scenes), provenance)
 
 

@@ -106,6 +106,8 @@ class Engine:
         self._slots = np.full(AGENTS, -1, dtype=np.int64)
         self._paint: dict[int, tuple[float, float, float]] = {}
         self._motion = SmoothMotion(AGENTS)
+        self._room = AGENTS
+        self._waiting: set[str] = set()  # actors that SUMO shows from its next step on
         for _ in range(round(warm_up / DT)):
             self.sumo.simulationStep()
 
@@ -145,8 +147,56 @@ class Engine:
         self._half = 0.5 * float(profile.length[0])
 
     @_guarded
-    def step(self, x: float, y: float, heading: float, speed: float) -> None:
-        """Advance by DT; the ego's box is centred at x, y at the end of the step, and the others answer where it was before."""
+    def add_actors(self, actors: Agents) -> None:
+        """Put scripted road users [1, A] on the road; they take the last slots of `agents`, which leaves those to the caller."""
+        sumo = self.sumo
+        self._room = AGENTS - actors.valid.shape[1]
+        self._slots[self._room :] = -1
+        for number, (length, width, height) in enumerate(actors.state[0, :, 5:8].tolist()):
+            name = f"actor{number}"
+            kind = f"{name}_{length:.2f}_{width:.2f}"
+            if kind not in sumo.vehicletype.getIDList():
+                sumo.vehicletype.copy("DEFAULT_VEHTYPE", kind)
+                for what, value in (("Length", length), ("Width", width), ("Height", height)):
+                    getattr(sumo.vehicletype, f"set{what}")(kind, value)
+                sumo.vehicletype.setMinGap(kind, 0.0)
+            self._add_actor(name, kind)
+
+    def _add_actor(self, name: str, kind: str) -> None:
+        sumo = self.sumo
+        self._egos += 1
+        route = f"route_{name}_{self._egos}"
+        sumo.route.add(route, [self._home])
+        sumo.vehicle.add(name, route, typeID=kind, departLane="0", departPos="0", departSpeed="0")
+        sumo.vehicle.setSpeedMode(name, 0)
+        sumo.vehicle.setLaneChangeMode(name, 0)
+        self._waiting.add(name)
+
+    def _move_actors(self, actors: Agents) -> None:
+        """Take every actor to its pose; those that are gone leave the road."""
+        on_road = set(self.sumo.vehicle.getIDList()) | self._waiting
+        self._waiting = set()
+        for number, (there, state) in enumerate(zip(actors.valid[0].tolist(), actors.state[0].tolist(), strict=True)):
+            name = f"actor{number}"
+            if name not in on_road:
+                if not there:
+                    continue
+                # SUMO takes off the road who reaches the end of its route
+                self._add_actor(name, f"{name}_{state[5]:.2f}_{state[6]:.2f}")
+            if not there:
+                self.sumo.vehicle.remove(name)
+                continue
+            x, y, heading, speed = state[:4]
+            front_x, front_y = x + 0.5 * state[5] * math.cos(heading), y + 0.5 * state[5] * math.sin(heading)
+            self.sumo.vehicle.setSpeed(name, speed)
+            self.sumo.vehicle.moveToXY(name, "", -1, front_x, front_y, angle=(90.0 - math.degrees(heading)) % 360.0, keepRoute=2)
+
+    @_guarded
+    def step(self, x: float, y: float, heading: float, speed: float, actors: Agents | None = None) -> None:
+        """Advance by DT; the ego's box is centred at x, y at the end of the step, and the others answer where it was before.
+
+        `actors` [1, A] are where scripted road users are then.
+        """
         sumo = self.sumo
         if self._ego is None:
             raise SimulatorError("no ego is on the road; add it before stepping the engine")
@@ -154,6 +204,8 @@ class Engine:
             self.add_ego(self._home, 0, 1.0, speed, self._profile)  # SUMO takes off the road who reaches the end of its route
         self._added = False
         self._place(x, y, heading, speed)
+        if actors is not None:
+            self._move_actors(actors)
         sumo.simulationStep()
 
     def _place(self, x: float, y: float, heading: float, speed: float) -> None:
@@ -166,7 +218,7 @@ class Engine:
     def agents(self, x: float, y: float) -> Agents:
         """The AGENTS nearest vehicles within RANGE of a point as Agents [1, AGENTS]; a vehicle keeps its slot while it stays."""
         vehicle = self.sumo.vehicle
-        names = [v for v in vehicle.getIDList() if not v.startswith("ego")]
+        names = [v for v in vehicle.getIDList() if not v.startswith(("ego", "actor"))]
         if names:
             fronts = np.array([vehicle.getPosition(v) for v in names])
             self._assign(np.array([int(v) for v in names]), np.hypot(fronts[:, 0] - x, fronts[:, 1] - y))
@@ -205,11 +257,11 @@ class Engine:
     def _assign(self, numbers: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
         """Keep the slots of vehicles that stay among the nearest, hand the free ones to newcomers, nearest first."""
         rank = distance - STAY * np.isin(numbers, self._slots)
-        order = np.lexsort((numbers, rank))[:AGENTS]
+        order = np.lexsort((numbers, rank))[: self._room]
         near = numbers[order][distance[order] <= RANGE]
         self._slots[~np.isin(self._slots, near)] = -1
         fresh = near[~np.isin(near, self._slots)]
-        self._slots[np.flatnonzero(self._slots < 0)[: len(fresh)]] = fresh
+        self._slots[np.flatnonzero(self._slots[: self._room] < 0)[: len(fresh)]] = fresh
 
     @_guarded
     def signal_letters(self, lights: list[tuple[str, int]]) -> list[str]:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ..camera import CAMERA
-from ..scenario import Scenario, draw_scenario
+from ..scenario import TRIES, Scenario, attempts, circumstances, draw_scenario, misfit
+from ..scenarios import Misfit, Script, place
 from ..scene import DT, Scene
 from ..vehicles import bicycle_step, check_actions
 from ..world import WorldState
+from .scripted import ScriptedMemory, begin_scripted, step_scripted
 from .starts import StartBank
 from .traffic import Traffic, make_traffic
 
@@ -104,10 +106,10 @@ class LearnedWorld:
         Raises:
             ConfigError: an unknown scenario key or value, or one that the start bank does not hold.
         """
-        starts = self.starts or StartBank()
-        fixed = [key for key, value in (scenario or {}).items() if value is not None]
-        scenes = [starts.draw(draw_scenario(int(seed), scenario), fixed, self.profile) for seed in seeds]
-        return self.reset_from(Scene.cat(scenes), None, seeds)
+        openings = [self._open(int(seed), scenario) for seed in seeds]
+        scripts = [script for _, _, script in openings if script is not None]
+        script = Script.cat(scripts) if scripts else None
+        return self.reset_from(Scene.cat([scene for _, scene, _ in openings]), None, seeds, script)
 
     def describe(self, seed: int, scenario: Mapping[str, Any] | None = None) -> Scenario:
         """The circumstances of the episode that `reset([seed], scenario)` begins.
@@ -115,14 +117,36 @@ class LearnedWorld:
         Raises:
             ConfigError: an unknown scenario key or value, or one that the start bank does not hold.
         """
-        fixed = [key for key, value in (scenario or {}).items() if value is not None]
-        return (self.starts or StartBank()).describe(draw_scenario(int(seed), scenario), fixed)
+        drawn = draw_scenario(int(seed), scenario)
+        if drawn.incident is None:
+            return (self.starts or StartBank()).describe(drawn, circumstances(scenario))
+        return self._open(int(seed), scenario)[0]
+
+    def _open(self, seed: int, scenario: Mapping[str, Any] | None) -> tuple[Scenario, Scene, Script | None]:
+        """An episode's circumstances, its opening scene [1] and the script of its scenario, if it has one."""
+        starts, fixed = self.starts or StartBank(), circumstances(scenario)
+        drawn = draw_scenario(seed, scenario)
+        if drawn.incident is None:
+            return starts.describe(drawn, fixed), starts.draw(drawn, fixed, self.profile), None
+        reason = ""
+        for drawn in attempts(seed, scenario):
+            scene = starts.draw(drawn, fixed, self.profile)
+            drawn = starts.describe(drawn, fixed)
+            try:
+                return dataclasses.replace(drawn, seed=seed), scene, place(scene, drawn.incident)  # type: ignore[arg-type]
+            except Misfit as error:
+                reason = str(error)
+        raise misfit(drawn, reason, TRIES)
 
     @torch.no_grad()
-    def reset_from(self, scenes: Scene, frame: Tensor | None, seeds: Sequence[int]) -> WorldState:
-        """Begin episodes from given scenes [B], a logged one for instance; a frame [B, H, W, 3] of them may come along."""
+    def reset_from(self, scenes: Scene, frame: Tensor | None, seeds: Sequence[int], script: Script | None = None) -> WorldState:
+        """Begin episodes from given scenes [B], logged ones for instance; frames [B, H, W, 3] and a script [B] may come along."""
         seed = torch.as_tensor([int(s) for s in seeds], dtype=torch.int64, device=scenes.time.device)
-        agents, memory = self.traffic.reset(scenes, seed)
+        memory: Any
+        if script is None:
+            agents, memory = self.traffic.reset(scenes, seed)
+        else:
+            agents, memory = begin_scripted(self.traffic, scenes, script, seed)
         scenes = dataclasses.replace(scenes, agents=agents)
         if frame is None:
             frame = self.generator.first(scenes, seed) if self.generator is not None else _black(scenes)
@@ -142,7 +166,11 @@ class LearnedWorld:
         actions = actions.detach().to(scene.ego.state)
         ego = bicycle_step(scene.ego, actions, scene.profile, DT)
         before = state.memory if self.guards is None else state.memory.traffic
-        agents, memory = self.traffic.step(scene, ego, before, seed, step)
+        memory: Any
+        if isinstance(before, ScriptedMemory):
+            agents, memory = step_scripted(self.traffic, scene, ego, before, seed, step)
+        else:
+            agents, memory = self.traffic.step(scene, ego, before, seed, step)
         time = scene.time + DT
         following = dataclasses.replace(scene, ego=ego, agents=agents, signals=scene.road.signals_at(time), time=time)
         frame = state.frame
