@@ -18,6 +18,7 @@ from .script import Script, When
 TOWARD = 4.0  # m, how near two ways come that meet
 ACROSS = math.radians(50.0)  # a turn of at least so much crosses the oncoming lane
 PULL_AWAY = 4.0  # m/s2
+ENTERING = 2.2  # s before the meeting point at which an ego is sure to go, and not to stop at its light
 GREY, WHITE, YELLOW = (0.55, 0.56, 0.58), (0.9, 0.9, 0.9), (0.85, 0.65, 0.15)
 
 __all__ = ["Misfit", "place"]
@@ -163,12 +164,12 @@ def _unprotected_turn(ahead: Ahead, cars: float, gap_s: float, speed_mps: float)
         if meeting is None:
             continue
         mark, at = meeting
-        arrives = (turn_at + 4.0) / ahead.cruise()
-        first = at - speed_mps * arrives
+        first = at - 0.5 * PULL_AWAY * ENTERING**2
         starts = [first - k * gap_s * speed_mps for k in range(round(cars))]
         starts = [arc for arc in starts if arc > 1.0]
         if starts:
-            return [Actor(path, arc, speed_mps, colour=(WHITE, GREY)[k % 2], mark=mark) for k, arc in enumerate(starts)]
+            go = Phase(When.EGO_ARRIVES, ENTERING, speed_mps, PULL_AWAY)
+            return [Actor(path, arc, 0.0, colour=(WHITE, GREY)[k % 2], mark=mark, phases=[go]) for k, arc in enumerate(starts)]
     raise Misfit("no oncoming lane meets the turn of the route")
 
 
