@@ -13,7 +13,8 @@ from .scenarios.catalogue import FAMILIES as SCRIPTED
 from .scenarios.catalogue import Incident, parameter_names, read_incident
 from .scene import Appearance
 
-FAMILIES = ("city", "motorway", "country")
+DRAWN = ("city", "motorway", "country")  # that an episode is drawn from
+FAMILIES = (*DRAWN, "town")  # further ones are asked for by name
 DENSITIES = ("sparse", "dense")
 SPLITS: dict[str, range] = {"train": range(0, 30), "validation": range(100, 106), "test": range(200, 210)}  # network seeds per family
 
@@ -66,7 +67,7 @@ def draw_scenario(seed: int, wanted: Mapping[str, Any] | None = None) -> Scenari
         if value is not None and value not in known:
             raise ConfigError(f"unknown {key} '{value}'; {nearest(value, known)}")
     rng = np.random.default_rng([int(seed), 7])
-    family = str(rng.choice(FAMILIES))
+    family = str(rng.choice(DRAWN))
     network_seed = int(rng.choice(list(SPLITS[split])))
     density = str(rng.choice(DENSITIES))
     appearance = Appearance(int(rng.integers(len(Appearance))))

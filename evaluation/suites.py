@@ -12,11 +12,20 @@ import numpy as np
 import yaml
 
 from ..errors import ConfigError, nearest
-from ..scenario import DENSITIES, FAMILIES, SPLITS
+from ..scenario import DENSITIES, DRAWN, FAMILIES, SPLITS, draw_scenario
 from ..scene import Appearance
 
 _NAMED = Path(__file__).with_name("suites.yaml")
-_DEFAULTS: dict[str, Any] = {"description": "", "split": "test", "repeats": 1, "episodes": None, "first_seed": 0, "steps": 300}
+_DEFAULTS: dict[str, Any] = {
+    "description": "",
+    "split": "test",
+    "families": list(DRAWN),  # of road
+    "scenario": {},  # a name of `xpeng-world scenarios`, and its parameters, for every episode
+    "repeats": 1,
+    "episodes": None,
+    "first_seed": 0,
+    "steps": 300,
+}
 
 
 @dataclass(frozen=True)
@@ -97,18 +106,25 @@ def _build(name: str, entry: Any) -> Suite:
         if not isinstance(values[key], int) or values[key] < least:
             raise ConfigError(f"{key}={values[key]} in suite '{name}' must be a whole number of at least {least}")
 
-    cells = list(product(FAMILIES, DENSITIES, [a.name.lower() for a in Appearance]))
+    families = values["families"]
+    for family in families if isinstance(families, list) and families else [families]:
+        if family not in FAMILIES:
+            raise ConfigError(f"unknown family '{family}' in suite '{name}'; {nearest(str(family), FAMILIES)}")
+    if not isinstance(values["scenario"], dict):
+        raise ConfigError(f"scenario of suite '{name}' must be keys and values, such as {{scenario: cut_in, gap_m: 8}}")
+    draw_scenario(0, {**values["scenario"], "split": values["split"]})
+    cells = list(product(families, DENSITIES, [a.name.lower() for a in Appearance]))
     episodes: list[Episode] = []
     for repeat in range(values["repeats"]):
         order = np.random.default_rng([values["first_seed"], repeat]).permutation(len(cells))
-        for family, density, appearance in _spread([cells[i] for i in order]):
+        for family, density, appearance in _spread([cells[i] for i in order], families):
             index = len(episodes)
-            scenario = {"split": values["split"], "family": family, "density": density, "appearance": appearance}
+            scenario = {"split": values["split"], "family": family, "density": density, "appearance": appearance} | values["scenario"]
             episodes.append(Episode(index, values["first_seed"] + index, scenario))
     return Suite(name, values["description"], values["steps"], tuple(episodes)).first(values["episodes"])
 
 
-def _spread(cells: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def _spread(cells: list[tuple[str, str, str]], families: list[str]) -> list[tuple[str, str, str]]:
     """Reorder so that families take turns."""
-    by_family = [[cell for cell in cells if cell[0] == family] for family in FAMILIES]
+    by_family = [[cell for cell in cells if cell[0] == family] for family in families]
     return [cell for turn in zip(*by_family, strict=True) for cell in turn]

@@ -28,6 +28,11 @@ class VehicleType:
 
     def xml(self) -> str:
         """The SUMO vType."""
+        if self.kind == AgentKind.BICYCLE:
+            return (
+                f'<vType id="{self.name}" vClass="bicycle" length="{self.length}" width="{self.width}" height="{self.height}" '
+                f'accel="{self.acceleration}" decel="3" maxSpeed="{self.max_speed}" speedFactor="normc(1,0.15,0.6,1.4)" minGap="1"/>'
+            )
         shape = {AgentKind.TRUCK: "truck", AgentKind.BUS: "bus"}.get(self.kind, "passenger")
         return (
             f'<vType id="{self.name}" length="{self.length}" width="{self.width}" height="{self.height}" accel="{self.acceleration}" '
@@ -46,13 +51,20 @@ TYPES = (
     VehicleType("bus", AgentKind.BUS, 12.0, 2.55, 3.2, 0.05, acceleration=1.2, max_speed=24.0),
 )
 
+BICYCLE = VehicleType("bicycle", AgentKind.BICYCLE, 1.8, 0.65, 1.7, 0.18, acceleration=1.2, max_speed=5.5)
+WALKER = VehicleType("walker", AgentKind.PEDESTRIAN, 0.5, 0.6, 1.75, 1.0)
+FIRST_WALKER = 500_000  # number of an episode's first walker, so that walkers and vehicles never share one
+WALKERS = {"sparse": 60, "dense": 160}  # on their way at the start; half as many more set out in the minutes after it
+
 PER_LANE_KM = {  # vehicles at the start: sparse, dense
     "city": {"sparse": 5.0, "dense": 13.0},
+    "town": {"sparse": 5.0, "dense": 11.0},
     "motorway": {"sparse": 6.0, "dense": 14.0},
     "country": {"sparse": 6.0, "dense": 13.0},
 }
 PER_LANE_SECOND = {  # arrivals at every way in
     "city": {"sparse": 0.03, "dense": 0.065},
+    "town": {"sparse": 0.03, "dense": 0.055},
     "motorway": {"sparse": 0.14, "dense": 0.30},
     "country": {"sparse": 0.06, "dense": 0.14},
 }
@@ -81,6 +93,7 @@ class Walker:
         self.speed = {edge: index.lanes[lanes[0]].speed for edge, lanes in index.edges.items()}
         self.length = {edge: index.edge_length(edge) for edge in index.edges}
         self.lanes = {edge: len(lanes) for edge, lanes in index.edges.items()}
+        self.walkable = {edge for edge in index.edges if edge in index.sidewalks}
 
     def walk(self, rng: np.random.Generator, start: str, most: int = MOST_EDGES) -> list[str]:
         """Edges from `start` to a way out (or `most` edges), keeping to faster and wider roads more often than not."""
@@ -92,13 +105,31 @@ class Walker:
         return edges
 
 
+def walks_xml(walker: Walker, density: str, seed: int) -> list[str]:
+    """SUMO's persons of an episode: people on their way from one street to another."""
+    rng = np.random.default_rng([seed, 29])
+    edges = sorted(walker.walkable)
+    if len(edges) < 2:
+        return []
+    count = WALKERS[density]
+    times = np.concatenate((np.zeros(count), np.sort(rng.uniform(1, LATEST_ARRIVAL, count // 2))))
+    lines = ['<vType id="walker" vClass="pedestrian" speedFactor="normc(1,0.15,0.7,1.4)"/>']
+    for number, depart in enumerate(times):
+        start, end = (edges[int(k)] for k in rng.choice(len(edges), 2, replace=False))
+        at = rng.uniform(0.0, walker.length[start])
+        name, walk = FIRST_WALKER + number, f'<walk from="{start}" to="{end}"/>'
+        lines.append(f'<person id="{name}" type="walker" depart="{depart:.1f}" departPos="{at:.1f}">{walk}</person>')
+    return lines
+
+
 def traffic_xml(walker: Walker, family: str, density: str, seed: int) -> tuple[str, list[VehicleType]]:
     """SUMO's route file for an episode's through traffic, and each vehicle's type (vehicle ids count from 0).
 
     Vehicles on the road at time 0 come first, then arrivals at the ways in until LATEST_ARRIVAL.
     """
     rng = np.random.default_rng([seed, 13])
-    share = np.array([t.share for t in TYPES])
+    bodies = (*TYPES, BICYCLE) if family == "town" else TYPES
+    share = np.array([t.share for t in bodies])
     edges = list(walker.length)
     room = np.array([walker.length[e] * walker.lanes[e] for e in edges])
     count = rng.poisson(PER_LANE_KM[family][density] * room.sum() / 1000)
@@ -106,16 +137,16 @@ def traffic_xml(walker: Walker, family: str, density: str, seed: int) -> tuple[s
     arrivals: list[tuple[float, str, bool]] = []
     for edge in walker.entries:
         rate = PER_LANE_SECOND[family][density] * walker.lanes[edge] * rng.uniform(0.6, 1.3)
-        if family != "city" and walker.speed[edge] < max(walker.speed.values()) - 1:
+        if family not in ("city", "town") and walker.speed[edge] < max(walker.speed.values()) - 1:
             rate *= 0.5
         gaps = rng.exponential(1 / rate, int(LATEST_ARRIVAL * rate * 2) + 10)
         arrivals += [(float(t), edge, False) for t in np.cumsum(gaps) if t < LATEST_ARRIVAL]
     departures += sorted(arrivals)
 
-    lines = ["<routes>", *(t.xml() for t in TYPES)]
+    lines = ["<routes>", *(t.xml() for t in bodies)]
     types = []
     for vehicle, (depart, edge, inside) in enumerate(departures):
-        body = TYPES[int(rng.choice(len(TYPES), p=share / share.sum()))]
+        body = bodies[int(rng.choice(len(bodies), p=share / share.sum()))]
         types.append(body)
         place = "random_free" if inside else "base"
         way = " ".join(walker.walk(rng, edge))
@@ -123,5 +154,7 @@ def traffic_xml(walker: Walker, family: str, density: str, seed: int) -> tuple[s
             f'<vehicle id="{vehicle}" type="{body.name}" depart="{depart:.1f}" departLane="free" departPos="{place}" departSpeed="max" '
             f'arrivalPos="max"><route edges="{way}"/></vehicle>'
         )
+    if family == "town":
+        lines += walks_xml(walker, density, seed)
     lines.append("</routes>")
     return "\n".join(lines), types

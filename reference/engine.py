@@ -17,14 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import SimulatorError
-from ..scene import DT, Agents
+from ..scene import DT, AgentKind, Agents
 from ..vehicles import VehicleProfile
-from .demand import VehicleType, paint
+from .demand import FIRST_WALKER, WALKER, VehicleType, paint
 from .networks import Network, sumo_home
 from .smoothing import SmoothMotion
 
 AGENTS = 24  # slots
 RANGE = 120.0  # m around the ego
+WALKER_RANGE = 60.0  # m around the ego in which people count
+MOST_WALKERS = 10  # slots that they may take
 STAY = 10.0  # m by which an agent that has a slot counts as nearer, so that slots do not flicker
 BRAKE_LIGHT = 8  # bit of SUMO's vehicle signals
 
@@ -219,8 +221,12 @@ class Engine:
         """The AGENTS nearest vehicles within RANGE of a point as Agents [1, AGENTS]; a vehicle keeps its slot while it stays."""
         vehicle = self.sumo.vehicle
         names = [v for v in vehicle.getIDList() if not v.startswith(("ego", "actor"))]
+        places = [vehicle.getPosition(v) for v in names]
+        for name in self._near_walkers(x, y):
+            names.append(name)
+            places.append(self.sumo.person.getPosition(name))
         if names:
-            fronts = np.array([vehicle.getPosition(v) for v in names])
+            fronts = np.array(places)
             self._assign(np.array([int(v) for v in names]), np.hypot(fronts[:, 0] - x, fronts[:, 1] - y))
         else:
             self._slots[:] = -1
@@ -231,14 +237,17 @@ class Engine:
         colour = np.zeros((AGENTS, 3), dtype=np.float32)
         for slot in np.flatnonzero(self._slots >= 0):
             number = int(self._slots[slot])
-            name, its = str(number), self._types[number]
+            name = str(number)
+            walks = number >= FIRST_WALKER
+            its, read_of = (WALKER, self.sumo.person) if walks else (self._types[number], vehicle)
             if number not in self._paint:
                 self._paint[number] = paint(number, self._seed)
-            angle = math.radians(90.0 - vehicle.getAngle(name))
-            read[slot] = (*vehicle.getPosition(name), angle, vehicle.getSpeed(name), vehicle.getAcceleration(name))
+            angle = math.radians(90.0 - read_of.getAngle(name))
+            acceleration = 0.0 if walks else vehicle.getAcceleration(name)
+            read[slot] = (*read_of.getPosition(name), angle, read_of.getSpeed(name), acceleration)
             body[slot] = its.length, its.width, its.height
             kind[slot] = int(its.kind)
-            brake[slot] = bool(vehicle.getSignals(name) & BRAKE_LIGHT)
+            brake[slot] = not walks and its.kind <= AgentKind.BUS and bool(vehicle.getSignals(name) & BRAKE_LIGHT)
             colour[slot] = self._paint[number]
         front, heading = self._motion.update(self._slots, read[:, :2], read[:, 2], read[:, 3], body[:, 0])
         heading = (heading + math.pi) % (2 * math.pi) - math.pi
@@ -253,6 +262,17 @@ class Engine:
             brake=torch.from_numpy(brake).unsqueeze(0),
             colour=torch.from_numpy(colour).unsqueeze(0),
         )
+
+    def _near_walkers(self, x: float, y: float) -> list[str]:
+        """The MOST_WALKERS nearest people within WALKER_RANGE of a point."""
+        person = self.sumo.person
+        near = []
+        for name in person.getIDList():
+            px, py = person.getPosition(name)
+            gap = math.hypot(px - x, py - y)
+            if gap < WALKER_RANGE:
+                near.append((gap, int(name)))
+        return [str(number) for _, number in sorted(near)[:MOST_WALKERS]]
 
     def _assign(self, numbers: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
         """Keep the slots of vehicles that stay among the nearest, hand the free ones to newcomers, nearest first."""

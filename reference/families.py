@@ -14,6 +14,10 @@ CITY_SPEED = 13.89
 RAMP_SPEED = 20.0
 RAMP_LENGTH = 220.0  # m
 MEDIAN = 8.0  # m between the inner edges of a motorway's carriageways
+TOWN_SPEED = 11.11  # m/s
+TOWN_LANE = 3.2  # m
+PAVEMENT = 2.2  # m
+RING, RING_SPEED, RING_LANE = 15.0, 7.0, 4.2  # m, m/s, m: a roundabout
 MERGE_LENGTH = 240.0  # m of an acceleration or deceleration lane
 
 
@@ -29,6 +33,7 @@ class PlanEdge:
     speed: float
     width: float
     priority: int = 1
+    pavement: float = 0.0  # m wide, 0 for none
 
 
 @dataclass
@@ -38,18 +43,26 @@ class Plan:
     nodes: dict[str, tuple[float, float, str]] = field(default_factory=dict)  # x, y, SUMO node type
     edges: list[PlanEdge] = field(default_factory=list)
     connections: list[tuple[str, str, int, int]] = field(default_factory=list)  # from, to, lane, lane
+    crossings: list[tuple[str, str]] = field(default_factory=list)  # node, and the edges that walkers cross there, parted by a space
 
-    def both_ways(self, start: str, end: str, shape: Points, lanes: int, speed: float, width: float, priority: int = 1) -> None:
+    def both_ways(
+        self, start: str, end: str, shape: Points, lanes: int, speed: float, width: float, priority: int = 1, pavement: float = 0.0
+    ) -> None:
         """Add a road of one edge per direction along one shared centre line."""
-        self.edges.append(PlanEdge(f"{start}_{end}", start, end, shape, lanes, speed, width, priority))
-        self.edges.append(PlanEdge(f"{end}_{start}", end, start, shape[::-1], lanes, speed, width, priority))
+        self.edges.append(PlanEdge(f"{start}_{end}", start, end, shape, lanes, speed, width, priority, pavement))
+        self.edges.append(PlanEdge(f"{end}_{start}", end, start, shape[::-1], lanes, speed, width, priority, pavement))
+
+    @property
+    def walkable(self) -> bool:
+        """Whether some road has a pavement."""
+        return any(edge.pavement for edge in self.edges)
 
     def turned(self, angle: float) -> Plan:
         """The same plan, rotated about the origin."""
         rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         nodes = {name: (*(rotation @ (x, y)), kind) for name, (x, y, kind) in self.nodes.items()}
         edges = [PlanEdge(**{**edge.__dict__, "shape": edge.shape @ rotation.T}) for edge in self.edges]
-        return Plan(nodes, edges, self.connections)
+        return Plan(nodes, edges, self.connections, self.crossings)
 
 
 def city(rng: np.random.Generator, side: int) -> Plan:
@@ -274,4 +287,64 @@ def _curvature(line: Points) -> NDArray[np.float64]:
     return np.gradient(np.unwrap(np.arctan2(dy, dx)), arcs)
 
 
-FAMILY_PLANS = {"city": city, "motorway": motorway, "country": country}
+def town(rng: np.random.Generator, side: int) -> Plan:
+    """Streets with pavements around a roundabout: lights, a main road with the right of way, junctions without signs, a lane that ends."""
+    plan = Plan()
+    x = np.concatenate(([0.0], np.cumsum(rng.uniform(95, 130, 2))))
+    y = np.concatenate(([0.0], np.cumsum(rng.uniform(95, 130, 2))))
+    unsigned = "right_before_left" if side > 0 else "left_before_right"
+    for i in range(3):
+        for j in range(3):
+            dx, dy = (0.0, 0.0) if (i, j) == (1, 1) else rng.normal(0, 6, 2).clip(-10, 10)
+            kind = "priority" if j == 1 else str(rng.choice(["traffic_light", unsigned]))
+            plan.nodes[f"n{i}{j}"] = (x[i] + dx, y[j] + dy, kind)
+
+    def street(a: str, b: str, lanes: int = 1, speed: float = TOWN_SPEED, priority: int = 1) -> None:
+        plan.both_ways(a, b, np.array([plan.nodes[a][:2], plan.nodes[b][:2]]), lanes, speed, TOWN_LANE, priority, PAVEMENT)
+
+    for i in range(3):  # the main road runs through the middle row and meets the roundabout
+        for j in range(2):
+            if i != 1:
+                street(f"n{i}{j}", f"n{i}{j + 1}")
+    for j in (0, 2):
+        for i in range(2):
+            street(f"n{i}{j}", f"n{i + 1}{j}")
+    _roundabout(plan, "n11", side, {"n01": 3, "n21": 3, "n10": 1, "n12": 1})
+    ends = {"n00": (-1, -1), "n20": (1, -1), "n02": (-1, 1), "n22": (1, 1), "n10": (0, -1), "n12": (0, 1)}
+    for index, (node, direction) in enumerate(ends.items()):
+        _way_out(plan, rng, node, direction, f"out{index}", 1)
+    for node, outward in (("n01", -1), ("n21", 1)):  # two lanes from outside become one
+        nx, ny, _ = plan.nodes[node]
+        plan.nodes[f"d{node}"] = (nx + outward * 75.0, ny, "priority")
+        plan.nodes[f"out{node}"] = (nx + outward * 190.0, ny, "dead_end")
+        street(node, f"d{node}", 1, CITY_SPEED, 3)
+        street(f"d{node}", f"out{node}", 2, CITY_SPEED, 3)
+    return plan.turned(rng.uniform(0, 2 * math.pi))
+
+
+def _way_out(plan: Plan, rng: np.random.Generator, node: str, direction: tuple[int, int], name: str, priority: int) -> None:
+    nx, ny, _ = plan.nodes[node]
+    length = rng.uniform(110, 150) / math.hypot(*direction)
+    plan.nodes[name] = (nx + direction[0] * length, ny + direction[1] * length, "dead_end")
+    shape = np.array([plan.nodes[node][:2], plan.nodes[name][:2]])
+    plan.both_ways(node, name, shape, 1, CITY_SPEED, TOWN_LANE, priority, PAVEMENT)
+
+
+def _roundabout(plan: Plan, name: str, side: int, arms: dict[str, int]) -> None:
+    """Put a ring in the place of a node, one lane round it, with an arm to each node of `arms` (and its priority)."""
+    cx, cy, _ = plan.nodes.pop(name)
+    angles = {arm: math.atan2(plan.nodes[arm][1] - cy, plan.nodes[arm][0] - cx) for arm in arms}
+    order = sorted(arms, key=lambda arm: side * angles[arm])
+    for arm in order:
+        where = (cx + RING * math.cos(angles[arm]), cy + RING * math.sin(angles[arm]))
+        plan.nodes[f"r{arm}"] = (*where, "priority")
+        plan.both_ways(arm, f"r{arm}", np.array([plan.nodes[arm][:2], where]), 1, TOWN_SPEED, TOWN_LANE, arms[arm], PAVEMENT)
+    plan.crossings += [(f"r{arm}", f"{arm}_r{arm} r{arm}_{arm}") for arm in order]
+    for arm, following in zip(order, [*order[1:], order[0]], strict=True):
+        turn = side * (side * (angles[following] - angles[arm]) % (2 * math.pi))
+        steps = angles[arm] + np.linspace(0, turn, 9)
+        shape = np.array([cx, cy]) + RING * np.stack((np.cos(steps), np.sin(steps)), -1)
+        plan.edges.append(PlanEdge(f"r{arm}_r{following}", f"r{arm}", f"r{following}", shape, 1, RING_SPEED, RING_LANE, 5))
+
+
+FAMILY_PLANS = {"city": city, "motorway": motorway, "country": country, "town": town}

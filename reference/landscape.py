@@ -16,6 +16,7 @@ DASH = 3.0  # m painted, from the start of each lane's border on
 DASH_PERIOD = 9.0  # m
 LINE_WIDTH = 0.20  # m
 LINE_INSET = 0.12  # m from a lane's border to the middle of a solid line
+ZEBRA = 0.5  # m, a stripe of a crossing
 STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
@@ -180,6 +181,10 @@ class _Lanes:
                     whole = meshes.length(border_line)
                     for start in np.arange(0.0, whole - 0.3, DASH_PERIOD):
                         parts.append(_line(meshes.piece(border_line, start, min(start + DASH, whole)), 0.0, _WHITE))
+        for i in self._of(LaneKind.WALKING)[::2]:  # every other one is the same way back
+            middle = meshes.piece(self.line[i], 0.5 * meshes.length(self.line[i]), 0.5 * meshes.length(self.line[i]))[0]
+            if self.on_road(np.asarray(middle, np.float64)):
+                parts.append(_zebra(self.line[i], float(self.width[i])))
         stops = road.stop_line[0].numpy()[signals]
         if len(stops):
             parts.append(_stop_lines(stops))
@@ -188,6 +193,13 @@ class _Lanes:
 
 def _line(polyline: Array, at: float, colour: tuple[float, float, float]) -> Mesh:
     return meshes.ribbon(polyline, at - LINE_WIDTH / 2, at + LINE_WIDTH / 2, colour)
+
+
+def _zebra(line: Array, width: float) -> Mesh:
+    """Stripes along the traffic, across a crossing's way."""
+    places = np.arange(0.5, meshes.length(line) - ZEBRA, 2 * ZEBRA)
+    stripes = [meshes.ribbon(meshes.piece(line, at, at + ZEBRA), -width / 2, width / 2, _WHITE) for at in places]
+    return Mesh.join(stripes)
 
 
 def _stop_lines(stops: Array) -> Mesh:

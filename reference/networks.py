@@ -27,6 +27,9 @@ _OPTIONS = (
 )  # fmt: skip
 
 
+_WALKABLE = ("--crossings.guess", "true", "--roundabouts.guess", "true")  # of families with pavements
+
+
 @dataclass(frozen=True)
 class Network:
     """A built road network: SUMO's net.xml and what it was made from."""
@@ -88,7 +91,7 @@ def convert(plan: Plan, path: Path, home: Path, rng: np.random.Generator, left: 
         where = Path(folder)
         _write_plain(plan, where)
         command = [str(home / "bin" / "netconvert"), "-n", "plan.nod.xml", "-e", "plan.edg.xml", "-x", "plan.con.xml", "-o", "out.net.xml"]
-        command += [*_OPTIONS, *(("--lefthand", "true") if left else ())]
+        command += [*_OPTIONS, *(("--lefthand", "true") if left else ()), *(_WALKABLE if plan.walkable else ())]
         done = subprocess.run(command, cwd=where, capture_output=True, text=True, env={**os.environ, "SUMO_HOME": str(home)}, check=False)
         if done.returncode != 0 or not (where / "out.net.xml").exists():
             reason = (done.stderr.strip().splitlines() or ["no message"])[0]
@@ -111,10 +114,14 @@ def _write_plain(plan: Plan, folder: Path) -> None:
             "width": f"{edge.width:.2f}", "priority": str(edge.priority), "spreadType": "right",
             "shape": " ".join(f"{x:.3f},{y:.3f}" for x, y in edge.shape),
         }  # fmt: skip
+        if edge.pavement:
+            attributes["sidewalkWidth"] = f"{edge.pavement:.2f}"
         ElementTree.SubElement(edges, "edge", attributes)
     connections = ElementTree.Element("connections")
     for start, end, from_lane, to_lane in plan.connections:
         attributes = {"from": start, "to": end, "fromLane": str(from_lane), "toLane": str(to_lane)}
         ElementTree.SubElement(connections, "connection", attributes)
+    for node, crossed in plan.crossings:
+        ElementTree.SubElement(connections, "crossing", {"node": node, "edges": crossed, "priority": "true"})
     for name, root in (("nod", nodes), ("edg", edges), ("con", connections)):
         ElementTree.ElementTree(root).write(folder / f"plan.{name}.xml")

@@ -22,6 +22,7 @@ HEAD_BEYOND = 20.0  # m from the stop line to the signal head, so that it is mor
 HEAD_HEIGHT = 5.0  # m
 HEAD_ASIDE = 1.0  # m from the lane's outer border to the head of the lane at the kerb
 SIGN_HEIGHT = 2.2  # m
+WALKING_PACE = 1.6  # m/s
 
 _STOP_SIGNS = ("s", "w")  # states of a connection that yields after a stop, to the bigger road or to all
 _STATES = {"r": SignalState.RED, "u": SignalState.RED, "s": SignalState.RED, "y": SignalState.YELLOW}
@@ -41,6 +42,7 @@ class SumoLane:
     speed: float
     length: float  # as SUMO counts positions along it
     allows_cars: bool
+    walked: bool = False  # a pavement or a crossing
 
 
 @dataclass
@@ -53,6 +55,7 @@ class LaneIndex:
     links: dict[tuple[str, str], list[tuple[int, int, list[str]]]] = field(
         default_factory=dict
     )  # edges -> from lane, to lane, internal lanes
+    sidewalks: dict[str, str] = field(default_factory=dict)  # edge -> its pavement
     signals: list[tuple[str, int]] = field(default_factory=list)  # per traffic light of the map: SUMO's light, link index
 
     def piece_at(self, lane: str, position: float) -> int:
@@ -90,7 +93,9 @@ def read_road_map(network: Network) -> tuple[RoadMap, LaneIndex]:
     index, connections = _read_lanes(root)
     if not index.edges:
         raise DataError(f"the network {network.path} has no lanes for cars; delete the file to have it built again")
-    arrays = _pieces(index, connections, side)
+    driven = [c for c in connections if _is_driven(c, index)]
+    arrays = _pieces(index, driven, side)
+    add_walks(arrays, index, connections)
     signals = _signals(root, index, connections, side)
     polygons = _junction_polygons(root)
     tensors = {name: torch.as_tensor(value).unsqueeze(0) for name, value in {**arrays, **signals, "junctions": polygons}.items()}
@@ -108,18 +113,22 @@ def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, st
     index = LaneIndex()
     for edge in root.iter("edge"):
         internal = edge.get("function") == "internal"
-        if edge.get("function") not in (None, "internal"):
+        if edge.get("function") not in (None, "internal", "crossing"):
             continue
         for lane in edge.iter("lane"):
             allow, disallow = lane.get("allow"), lane.get("disallow", "")
             cars = "passenger" in allow.split() if allow is not None else not {"all", "passenger"} & set(disallow.split())
+            walked = edge.get("function") == "crossing" or (allow is not None and "pedestrian" in allow.split() and not cars)
+            cars = cars and not walked
             shape = np.array([[float(v) for v in point.split(",")[:2]] for point in lane.get("shape", "").split()])
             width, speed, length = (float(lane.get(key, "0")) for key in ("width", "speed", "length"))
             name = lane.get("id", "")
             index.lanes[name] = SumoLane(
-                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, width or 3.2, speed or 13.89, length, cars
+                name, edge.get("id", ""), int(lane.get("index", 0)), internal, shape, width or 3.2, speed or 13.89, length, cars, walked
             )
-            if cars and not internal:
+            if walked and edge.get("function") is None:
+                index.sidewalks[edge.get("id", "")] = name
+            if cars and not internal and not walked:
                 index.edges.setdefault(edge.get("id", ""), []).append(name)
     connections = [dict(c.attrib) for c in root.iter("connection")]
     onward: dict[str, list[str]] = {}
@@ -132,7 +141,11 @@ def _read_lanes(root: ElementTree.Element) -> tuple[LaneIndex, list[dict[str, st
             while inside and index.lanes[inside].internal:
                 internals.append(inside)
                 inside = onward[inside][0]
-            index.links.setdefault((c["from"], c["to"]), []).append((int(c["fromLane"]), int(c["toLane"]), internals))
+            ends = [f"{c['from']}_{c['fromLane']}", f"{c['to']}_{c['toLane']}"]
+            if any(index.lanes[name].walked for name in ends):
+                continue
+            places = [index.edges[index.lanes[name].edge].index(name) for name in ends]
+            index.links.setdefault((c["from"], c["to"]), []).append((places[0], places[1], internals))
     return index, connections
 
 
@@ -145,6 +158,12 @@ def resample(shape: Points, arcs: NDArray[np.floating]) -> Points:
     """Points of a polyline [P, 2] at fractions [K] of its length."""
     along = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(shape, axis=0), axis=1))))
     return np.stack([np.interp(arcs * along[-1], along, shape[:, k]) for k in (0, 1)], -1)
+
+
+def _is_driven(connection: dict[str, str], index: LaneIndex) -> bool:
+    """Whether a connection leads from a lane for cars to another."""
+    names = (f"{connection['from']}_{connection['fromLane']}", f"{connection['to']}_{connection['toLane']}")
+    return all(name in index.lanes and index.lanes[name].allows_cars for name in names)
 
 
 def _pieces(index: LaneIndex, connections: list[dict[str, str]], side: int) -> dict[str, NDArray]:
@@ -191,6 +210,54 @@ def _pieces(index: LaneIndex, connections: list[dict[str, str]], side: int) -> d
         "left_border": left_border,
         "right_border": right_border,
     }
+
+
+def add_walks(arrays: dict[str, NDArray], index: LaneIndex, connections: list[dict[str, str]]) -> None:
+    """Add pavements and crossings as walking lanes, each once for each direction, linked where they meet."""
+    walks = [lane for lane in index.lanes.values() if lane.walked and polyline_length(lane.shape) >= SHORTEST_LANE]
+    if not walks:
+        return
+    meeting: dict[tuple[str, str], str] = {}  # lane and end ("start", "end") -> the walking area it touches
+    for c in connections:
+        ends = (f"{c['from']}_{c['fromLane']}", "end", c["to"]), (f"{c['to']}_{c['toLane']}", "start", c["from"])
+        for name, which, other in ends:
+            if name in index.lanes and index.lanes[name].walked and "_w" in other:
+                meeting[name, which] = other
+    total = len(arrays["width"])
+    lines: list[Points] = []
+    onward: list[list[int]] = []
+    owner: list[SumoLane] = []
+    begins: dict[str, list[tuple[int, Points]]] = {}  # walking area -> first pieces that lead away from it, and where they begin
+    leads: list[tuple[int, str]] = []  # last pieces that lead into a walking area
+    for lane in walks:
+        count = math.ceil(polyline_length(lane.shape) / LANE_PIECE - 1e-6)
+        for shape, first, last in ((lane.shape, "start", "end"), (lane.shape[::-1], "end", "start")):
+            base = total + len(lines)
+            for k in range(count):
+                lines.append(resample(shape, np.linspace(k / count, (k + 1) / count, LANE_POINTS)))
+                onward.append([base + k + 1] if k + 1 < count else [])
+                owner.append(lane)
+            if (lane.name, first) in meeting:
+                begins.setdefault(meeting[lane.name, first], []).append((base, shape[0]))
+            if (lane.name, last) in meeting:
+                leads.append((base + count - 1, meeting[lane.name, last]))
+    for piece, area in leads:
+        here = lines[piece - total][-1]
+        own = owner[piece - total]
+        others = [(float(np.linalg.norm(at - here)), other) for other, at in begins.get(area, []) if owner[other - total] is not own]
+        onward[piece - total] = [other for _, other in sorted(others)[:4]]
+    successors = np.full((len(lines), 4), -1, dtype=np.int64)
+    for row, after in enumerate(onward):
+        successors[row, : len(after)] = after
+    none = np.full(len(lines), -1, dtype=np.int64)
+    blank = np.zeros(len(lines), dtype=np.int64)
+    added = {
+        "centreline": np.stack(lines), "width": np.array([lane.width for lane in owner]), "speed_limit": np.full(len(lines), WALKING_PACE),
+        "kind": np.full(len(lines), int(LaneKind.WALKING)), "successors": successors, "left": none, "right": none, "left_border": blank,
+        "right_border": blank,
+    }  # fmt: skip
+    for name, values in added.items():
+        arrays[name] = np.concatenate((arrays[name], values))
 
 
 def _first_pieces(name: str, index: LaneIndex, onward: dict[str, list[str]]) -> list[int]:
@@ -269,7 +336,7 @@ def _signals(root: ElementTree.Element, index: LaneIndex, connections: list[dict
         normal = np.array([-forward[1], forward[0]])
         stop[s] = end + normal * lane.width / 2, end - normal * lane.width / 2
         beyond = HEAD_BEYOND if name in lights else 0.0
-        aside = lane.width / 2 + HEAD_ASIDE if lane.index == 0 else 0.0
+        aside = lane.width / 2 + HEAD_ASIDE if name == index.edges[lane.edge][0] else 0.0
         height = HEAD_HEIGHT if name in lights else SIGN_HEIGHT
         head[s] = *(end + forward * beyond - side * normal * aside), height, math.atan2(forward[1], forward[0])
         lane_of[s] = index.pieces[name][-1]

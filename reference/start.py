@@ -17,7 +17,7 @@ from .engine import Engine
 from .roadmap import LaneIndex
 from .routes import plan_lanes, route_along
 
-ROUTE_AHEAD = {"city": 650.0, "motorway": 1500.0, "country": 900.0}  # m, more than 30 s at the limit
+ROUTE_AHEAD = {"city": 650.0, "motorway": 1500.0, "country": 900.0, "town": 500.0}  # m, more than 30 s at the limit
 EASY_BRAKING = 2.5  # m/s2 that the start may ask of the ego or of the vehicle behind it
 BUFFER = 4.0  # m between boxes at the start
 TRIES = 200
@@ -88,7 +88,7 @@ def _draw(rng: np.random.Generator, index: LaneIndex, walker: Walker, family: st
     limit = walker.speed[edges[0]]
     standing = family != "motorway" and rng.random() < 0.12
     speed = 0.0 if standing else float(limit * rng.uniform(0.6, 0.9))
-    last = length - (15.0 + speed**2 / (2 * EASY_BRAKING) if family == "city" else 10.0)
+    last = length - (15.0 + speed**2 / (2 * EASY_BRAKING) if family in ("city", "town") else 10.0)
     if last < 12.0:
         return None
     front = float(rng.uniform(8.0, last))
@@ -107,12 +107,11 @@ def _draw(rng: np.random.Generator, index: LaneIndex, walker: Walker, family: st
 
 def _start(index: LaneIndex, edges: list[str], front: float, speed: float, half: float) -> Start:
     route = route_along(index, edges)
-    lane = plan_lanes(index, edges)[0][0]
-    sumo_lane = index.lanes[index.edges[edges[0]][lane]]
+    sumo_lane = index.lanes[index.edges[edges[0]][plan_lanes(index, edges)[0][0]]]
     shape = torch.as_tensor(sumo_lane.shape, dtype=torch.float32).unsqueeze(0)
     drawn = float((shape[:, 1:] - shape[:, :-1]).norm(dim=-1).sum())
     arc = torch.tensor([[(front - half) * drawn / sumo_lane.length]])
     point, heading = sample_polyline(shape, arc)
     zero = torch.zeros(1)
     ego = Ego.of(point[:, 0, 0], point[:, 0, 1], heading[:, 0], torch.tensor([speed]), zero, zero, zero)
-    return Start(route, ego, edges[0], lane, front, speed)
+    return Start(route, ego, edges[0], sumo_lane.index, front, speed)

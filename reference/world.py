@@ -31,6 +31,7 @@ from .start import clear_way, draw_start
 
 WARM_UP = {
     "city": (20.0, 60.0),
+    "town": (20.0, 60.0),
     "motorway": (8.0, 20.0),
     "country": (10.0, 25.0),
 }  # s, drawn per episode, so that signals and queues differ

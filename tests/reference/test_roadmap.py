@@ -29,12 +29,13 @@ def test_lanes_are_pieces_that_follow_each_other(maps, case):
     length = polyline_lengths(road.centreline)[0]
     assert float(length.max()) <= LANE_PIECE + 0.01
     assert float(length.min()) > 0.2
-    assert bool((road.width > 2.5).all())
+    assert bool((road.width[road.kind != int(LaneKind.WALKING)] > 2.5).all())
     assert bool(((road.speed_limit > 1) & (road.speed_limit < 40)).all())
     ends, starts = road.centreline[0, :, -1], road.centreline[0, :, 0]
+    driven = road.kind[0] != int(LaneKind.WALKING)
     for k in range(4):
         after = road.successors[0, :, k]
-        gap = (ends - starts[after.clamp_min(0)]).norm(dim=-1)[after >= 0]
+        gap = (ends - starts[after.clamp_min(0)]).norm(dim=-1)[(after >= 0) & driven]
         assert float(gap.max() if len(gap) else 0) < 0.5
     junction = road.kind[0] == int(LaneKind.JUNCTION)
     assert bool((road.successors[0, junction, 0] >= 0).all()), "a junction lane leads onto a lane"
@@ -55,7 +56,8 @@ def test_neighbours_lie_beside_and_borders_tell_the_directions_apart(maps, case)
     driving = road.kind[0] == int(LaneKind.DRIVING)
     innermost = driving & (road.left[0] < 0)
     inner = Border.EDGE if case[0] == "motorway" else Border.CENTRE
-    assert bool((road.left_border[0, innermost] == int(inner)).all())
+    ring = road.speed_limit[0] < 8.0  # a roundabout has one way only
+    assert bool((road.left_border[0, innermost & ~ring] == int(inner)).all())
     assert bool((road.left_border[0, driving & (road.left[0] >= 0)] == int(Border.DASHED)).all())
     assert bool((road.right_border[0, driving & (road.right[0] < 0)] == int(Border.EDGE)).all())
 
@@ -125,7 +127,7 @@ def test_scenery_keeps_off_the_road_and_apart(maps, case):
     bare, _ = maps[case]
     road = furnish(bare, case[1])
     count = int((road.scenery_kind > 0).sum())
-    assert 200 <= count <= 500
+    assert (100 if case[0] == "town" else 200) <= count <= 500
     boxes = road.scenery[0]
     corners = box_corners(boxes[:, :2], boxes[:, 2], boxes[:, 3], boxes[:, 4])
     vertices = road.centreline[0].flatten(0, 1)
