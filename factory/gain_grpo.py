@@ -23,6 +23,7 @@ from ..rl.grpo import GrpoConfig, train_grpo
 from .gain import crossed_bootstrap
 
 JUDGES = ("learned", "reference")
+DRAW = 100_000  # between the episodes' indices of two draws
 OWN = ("init", "out", "world", "seed", "rounds", "threads", "resume", "minutes")  # keys of grpo that this command sets
 
 
@@ -35,6 +36,7 @@ def measure_grpo(
     world: str,
     suite: str,
     seed: int,
+    draws: int,
     judges: list[str],
     episodes: int | None,
     workers: int,
@@ -54,6 +56,7 @@ def measure_grpo(
         world: what GRPO drives in, and what the judge "learned" is.
         suite: what is scored.
         seed: added to the suite's seeds: another draw of episodes in the same circumstances.
+        draws: draws of the suite, of `seed`, `seed` + 1 and on; their episodes count together.
         judges: of JUDGES.
         episodes: only the first so many of the suite.
         workers: processes that drive in the reference world.
@@ -65,8 +68,10 @@ def measure_grpo(
         DataError: no episode that all have a score of.
     """
     began, folder = time.perf_counter(), Path(out)
-    if not seeds or not judges or processes < 1 or workers < 1:
-        raise ConfigError(f"seeds={seeds}, judges={judges}, processes={processes} and workers={workers}: give at least one of each")
+    if not seeds or not judges or min(processes, workers, draws) < 1:
+        raise ConfigError(
+            f"seeds={seeds}, judges={judges}, draws={draws}, processes={processes}, workers={workers}: give at least one of each"
+        )
     for judge in judges:
         if judge not in JUDGES:
             raise ConfigError(f"unknown judge '{judge}'; {nearest(judge, JUDGES)}")
@@ -78,17 +83,22 @@ def measure_grpo(
     metrics: dict[str, Estimate | float] = {}
     for judge in judges:
         where = "reference" if judge == "reference" else world
-        score = lambda name, policy, where=where, judge=judge: scores(
-            folder / f"{name}-{judge}-{Path(suite).stem}-{seed}.json",
-            {"policy": policy, "world": where, "suite": suite, "seed": seed, "episodes": episodes},
-            chosen,
-            workers,
-        )
+        score = lambda name, policy, where=where, judge=judge: {
+            DRAW * draw + index: points
+            for draw in range(draws)
+            for index, points in scores(
+                folder / f"{name}-{judge}-{Path(suite).stem}-{seed + draw}.json",
+                {"policy": policy, "world": where, "suite": suite, "seed": seed + draw, "episodes": episodes},
+                chosen,
+                workers,
+            ).items()
+        }
         start, runs = score("start", init), [score(f"seed{s}", path) for s, path in zip(seeds, trained, strict=True)]
         metrics |= gains(judge, start, runs, seeds)
     others = "" if not settings else f" settings={{{','.join(f'{key}:{value}' for key, value in settings.items())}}}"
     command = f"xpeng-world measure-grpo init={init} seeds=[{','.join(map(str, seeds))}] rounds={rounds}{others} world={world}"
-    command += f" suite={suite} seed={seed} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
+    several = "" if draws == 1 else f" draws={draws}"
+    command += f" suite={suite} seed={seed}{several} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
     path = write_evidence(folder / "metrics.json", evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds))
     for key, figure in metrics.items():
         if isinstance(figure, Estimate):
