@@ -28,6 +28,7 @@ def collect_starts(
     starts: int = 6,
     splits: tuple[str, ...] | list[str] = tuple(SPLITS),
     seed: int = 0,
+    append: bool = False,
 ) -> dict[str, Any]:
     """Write `starts.safetensors` and `starts.json` from the scenes of recorded clips; return how many there are.
 
@@ -38,15 +39,19 @@ def collect_starts(
         starts: most start scenes kept of each road.
         splits: the splits to take.
         seed: of the choice.
+        append: keep the roads of the bank that `out` holds; of roads that it has, none are taken.
 
     Raises:
         ConfigError: an unknown split.
+        CheckpointError: `append`, and there is no bank, or a damaged one.
         DataError: no clip with a scene in the folders.
     """
     for split in splits:
         if split not in SPLITS:
             raise ConfigError(f"unknown split '{split}'; {nearest(split, SPLITS)}")
     rng = np.random.default_rng([seed, 31])
+    had = StartBank.load(out).roads if append else []
+    held = {(road.family, road.network_seed) for road in had}
     folders = [data] if isinstance(data, str | Path) else list(data)
     by_road: dict[tuple[str, str, int], list[tuple[Scene, str, int, str]]] = defaultdict(list)
     for folder in folders:
@@ -56,6 +61,8 @@ def collect_starts(
             if clip.track is None or facts.get("split") not in splits or facts.get("driver") not in ("expert", "noisy_expert"):
                 continue
             key = (facts["split"], facts["family"], int(facts["network_seed"]))
+            if key[1:] in held:
+                continue
             for column in range(0, clip.steps, STARTS_APART):
                 scene = _from_here(clip.track.scene(column))
                 if scene is not None:
@@ -69,9 +76,9 @@ def collect_starts(
             for index in rng.permutation(len(known))[:roads]:
                 scenes = _of_one_road(by_road[known[int(index)]])
                 kept += [scenes[int(i)] for i in rng.permutation(len(scenes))[:starts]]
-    bank = StartBank.collect(kept)
+    bank = StartBank(had + StartBank.collect(kept).roads)
     bank.save(out)
-    report = {"roads": len(bank.roads), "starts": len(kept)}
+    report = {"roads": len(bank.roads), "starts": sum(len(road.densities) for road in bank.roads)}
     print(json.dumps(report))
     return report
 

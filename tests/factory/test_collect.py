@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from xpeng_world.data import ShardWriter
 from xpeng_world.data.clip import Clip
-from xpeng_world.errors import ConfigError, DataError
+from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.factory.collect import collect_starts
 from xpeng_world.scene import Track
 from xpeng_world.world_model.starts import StartBank
@@ -47,3 +47,22 @@ def test_nothing_to_collect_and_unknown_splits_are_refused(tmp_path) -> None:
         collect_starts(str(tmp_path / "logs"), str(tmp_path / "world"))
     with pytest.raises(ConfigError, match="did you mean 'train'"):
         collect_starts(str(tmp_path / "logs"), str(tmp_path / "world"), splits=["trian"])
+
+
+def test_a_bank_grows_by_roads_that_it_lacks(tmp_path) -> None:
+    for name, family in (("logs", "city"), ("more", "town"), ("again", "city")):
+        fresh = clip()
+        with ShardWriter(tmp_path / name) as shards:
+            shards.add(Clip(fresh.frames, fresh.actions, fresh.track, {**fresh.provenance, "family": family}))
+    with pytest.raises(CheckpointError, match=r"starts\.json is missing"):
+        collect_starts(str(tmp_path / "more"), str(tmp_path / "world"), append=True)
+    collect_starts(str(tmp_path / "logs"), str(tmp_path / "world"), splits=["train"])
+    before = StartBank.load(tmp_path / "world").roads[0]
+    logs = [str(tmp_path / "more"), str(tmp_path / "again")]
+    report = collect_starts(logs, str(tmp_path / "world"), starts=2, splits=["train"], append=True)
+    bank = StartBank.load(tmp_path / "world")
+    assert report == {"roads": 2, "starts": 5}
+    assert [road.family for road in bank.roads] == ["city", "town"]
+    assert bool((bank.roads[0].ego.state == before.ego.state).all())
+    with pytest.raises(DataError, match="no clip"):
+        collect_starts(str(tmp_path / "again"), str(tmp_path / "world"), append=True)

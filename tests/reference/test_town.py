@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from xpeng_world.data import read_clips
 from xpeng_world.errors import ConfigError
 from xpeng_world.evaluation.suites import load_suite
+from xpeng_world.factory.record import record
 from xpeng_world.reference.demand import FIRST_WALKER
 from xpeng_world.reference.networks import build_network
 from xpeng_world.reference.roadmap import read_road_map
@@ -105,3 +107,11 @@ def test_suites_name_families_and_scenarios(tmp_path) -> None:
     path.write_text("mine:\n  scenario: {scenario: jaywalk}\n")
     with pytest.raises(ConfigError, match="unknown scenario 'jaywalk'"):
         load_suite(str(path))
+
+
+def test_scenes_are_recorded_without_pictures(tmp_path) -> None:
+    record(tmp_path, 1, workers=1, steps=8, mixture={"expert": 1}, scenario={"family": "town"}, camera=False)
+    clip = next(iter(read_clips(tmp_path)))
+    assert clip.steps == 8
+    assert int(clip.frames.max()) == 0
+    assert int(clip.track.agents.valid.sum()) > 0

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from xpeng_world.camera import CAMERA
+from xpeng_world.road import LaneKind
 from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
-from xpeng_world.world_model.video.mesh import triangulate
+from xpeng_world.world_model.video.mesh import Face, build_mesh, triangulate
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
@@ -158,3 +159,19 @@ def test_ego_motion_is_the_previous_pose_seen_from_now() -> None:
     before = Ego(torch.tensor([[0.0, 0, 0, 0, 0, 0, 0]]))
     now = Ego(torch.tensor([[2.0, 1.0, math.pi / 2, 0, 0, 0, 0]]))
     assert torch.allclose(ego_motion(before.state, now.state), torch.tensor([[-1.0, 2.0, -math.pi / 2]]), atol=1e-6)
+
+
+def test_crossings_have_stripes_where_walkers_cross_lanes(rasterise) -> None:
+    draft = roads._Draft()
+    draft.lane((0.0, 0.0), (100.0, 0.0))
+    over = [draft.lane((40.0, -4.0), (40.0, 4.0), kind=LaneKind.WALKING, width=4.0)]
+    over.append(draft.lane((40.0, 4.0), (40.0, -4.0), kind=LaneKind.WALKING, width=4.0))  # the same way back
+    draft.lane((0.0, 6.0), (100.0, 6.0), kind=LaneKind.WALKING, width=2.0)  # a pavement
+    stripes = build_mesh(draft.build())
+    quads = stripes.ground[stripes.ground_class == int(Face.DASH)]
+    assert len(quads) == 7  # 8 m of stripes and gaps of half a metre, but for the first
+    assert torch.tensor(quads[..., 0].min()) == 38.0
+    assert torch.tensor(quads[..., 0].max()) == 42.0
+    assert abs(quads[..., 1]).max() < 4.0
+    white = rasterise(roads.scene_on(draft.build(), ego=(30.0, 0.0, 0.0), agents=[])).channels[0, CHANNEL["dash"]]
+    assert int((white > 128).sum()) > 40

@@ -265,3 +265,32 @@ def test_bad_input_is_one_clear_line(tmp_path) -> None:
 def test_groups_of_kinds() -> None:
     kinds = torch.tensor([int(k) for k in AgentKind])
     assert group_of(kinds).tolist() == [0, 0, 0, 1, 2, 0]
+
+
+def test_a_network_grows_by_kinds_that_it_had_never_seen() -> None:
+    torch.manual_seed(1)
+    cars = torch.tensor([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.3]])
+    known = Vocabulary.cover(cars, torch.zeros(3, dtype=torch.int64))
+    assert torch.bincount(known.group).tolist() == [4, 1, 1]
+    walks = torch.tensor([[0.3, 0.0], [0.0, 0.2], [0.9, 0.0]])
+    wider = known.grown(walks, torch.tensor([2, 2, 0]))
+    assert bool((wider.motions[: len(known)] == known.motions).all())  # cars keep theirs, though one is new
+    assert torch.bincount(wider.group).tolist() == [4, 1, 3]
+    small = TrafficNetwork(known, TrafficSize(query=32, token=16, layers=1, heads=2)).eval()
+    large = small.grown(wider)
+    views = roads_views()
+    group = torch.zeros(views.own.shape[:2], dtype=torch.int64)
+    torch.testing.assert_close(large(views, group)[..., : len(known)], small(views, group))
+    walkers = large(views, group + 2)
+    assert int(torch.isfinite(walkers[0, 0]).sum()) == 3
+    assert walkers[0, 0, 5] == walkers[0, 0, 6]  # new ones begin like the one that was there
+    assert small.grown(known) is small
+
+
+def roads_views():
+    scene = roads.scene(roads.straight(), (0.0, 0.0, 0.0, 8.0), [(20.0, 0.0, 0.0, 8.0)])
+    traffic = LearnedTraffic(network())
+    agents, memory = traffic.reset(scene, torch.zeros(1, dtype=torch.int64))
+    scene = dataclasses.replace(scene, agents=agents)
+    ways = find_ways(scene.road, scene.agents, memory)
+    return look_around(scene, scene.ego, memory, ways, torch.arange(3).unsqueeze(0))[0]

@@ -91,6 +91,20 @@ class TrafficNetwork(nn.Module):
         logits = logits.masked_fill(self.vocabulary.group != group.reshape(-1, 1), -torch.inf)
         return logits.view(*batch, -1)
 
+    def grown(self, vocabulary: Vocabulary) -> TrafficNetwork:
+        """The same network for a vocabulary that begins with its own; further tokens are as likely as their group's first."""
+        count = len(self.vocabulary)
+        if len(vocabulary) == count:
+            return self
+        other = TrafficNetwork(vocabulary, self.size)
+        held = self.state_dict()
+        first = (vocabulary.group[count:].unsqueeze(-1) == self.vocabulary.group).int().argmax(-1)
+        for name in ("head.1.weight", "head.1.bias"):
+            held[name] = torch.cat((held[name], held[name][first]))
+        held["motions"], held["group"] = other.motions, other.group  # type: ignore[assignment]
+        other.load_state_dict(held)
+        return other
+
     def save(self, folder: str | Path, about: dict[str, Any] | None = None) -> None:
         """Write `traffic.safetensors` and `traffic.json`."""
         folder = Path(folder)

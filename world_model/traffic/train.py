@@ -43,7 +43,7 @@ class TrainTrafficConfig:
 
     data: str | list[str] = "runs/logs"  # folder of shards, or several; the train split is used
     out: str = "runs/traffic"
-    init: str = ""  # folder of weights to begin from, vocabulary included
+    init: str = ""  # folder of weights to begin from; their vocabulary stays, and grows by kinds of road users that they had never seen
     seed: int = 0
     steps: int = 6000  # optimiser steps on recorded moments
     batch_size: int = 512  # agents of such a step
@@ -85,6 +85,7 @@ def train_traffic(config: TrainTrafficConfig) -> Path:
     torch.manual_seed(config.seed)
     if config.init:
         network = TrafficNetwork.load(config.init)
+        network = network.grown(network.vocabulary.grown(motion, group, config.seed))
     else:
         network = TrafficNetwork(Vocabulary.cover(motion, group, config.seed), TrafficSize())
     decisions = Decisions(views, group, network.vocabulary.nearest(motion, group))

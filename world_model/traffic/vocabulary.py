@@ -63,6 +63,13 @@ class Vocabulary:
             groups.append(torch.full((len(found),), number, dtype=torch.int64))
         return cls(torch.cat(chosen), torch.cat(groups))
 
+    def grown(self, motions: Tensor, group: Tensor, seed: int = 0) -> Vocabulary:
+        """These tokens, and behind them those that `cover` chooses for groups of which only "as before" was known."""
+        fresh = self.cover(motions, group, seed)
+        poor = torch.bincount(self.group, minlength=len(GROUPS)) <= 1
+        more = poor[fresh.group] & (fresh.motions != 0).any(-1)
+        return Vocabulary(torch.cat((self.motions, fresh.motions[more])), torch.cat((self.group, fresh.group[more])))
+
     def nearest(self, motions: Tensor, group: Tensor) -> Tensor:
         """The token [...] nearest to each motion [..., 2] of agents of a group [...]."""
         scale = motions.new_tensor(RADIUS)[self.group]

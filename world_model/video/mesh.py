@@ -14,6 +14,7 @@ from ...road import LANE_POINTS, Border, LaneKind, RoadMap, SceneryKind
 MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
 STOP_LINE_WIDTH = 0.5  # m, along the direction of travel
+ZEBRA = 0.5  # m, a stripe of a crossing and the gap after it
 
 
 class Face(IntEnum):
@@ -81,6 +82,37 @@ def _dashes(lines: NDArray[np.float32]) -> NDArray[np.float32]:
         b = np.stack([np.interp(ends[keep], arc, line[:, i]) for i in (0, 1)], axis=-1)
         along = (b - a) / np.maximum(np.linalg.norm(b - a, axis=-1, keepdims=True), 1e-6)
         side = np.stack((-along[:, 1], along[:, 0]), axis=-1) * (MARKING_WIDTH / 2)
+        quads.append(np.stack((a + side, b + side, b - side, a - side), axis=1))
+    return np.concatenate(quads).astype(np.float32) if quads else np.zeros((0, 4, 2), np.float32)
+
+
+def _zebras(road: RoadMap) -> NDArray[np.float32]:
+    """Quads [n, 4, 2] of the stripes of crossings: the ways for walkers whose middle is on a lane for vehicles."""
+    kind = road.kind[0].numpy()
+    walks = np.flatnonzero(kind == int(LaneKind.WALKING))
+    if not len(walks):
+        return np.zeros((0, 4, 2), np.float32)
+    lines, width = road.centreline[0].numpy().astype(np.float32), road.width[0].numpy()
+    driven = np.isin(kind, (int(LaneKind.DRIVING), int(LaneKind.JUNCTION)))
+    starts, steps = lines[driven, :-1].reshape(-1, 2), np.diff(lines[driven], axis=1).reshape(-1, 2)
+    reach = np.repeat(width[driven] / 2, lines.shape[1] - 1)
+    quads, done = [], set()
+    for i in walks:
+        line = lines[i]
+        ends = tuple(sorted((tuple(np.round(line[0], 1)), tuple(np.round(line[-1], 1)))))
+        if ends in done:  # the same way back
+            continue
+        done.add(ends)
+        arc = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))))
+        at = lambda where, line=line, arc=arc: np.stack([np.interp(where, arc, line[:, k]) for k in (0, 1)], axis=-1)
+        offset = at(arc[-1] / 2) - starts
+        along = ((offset * steps).sum(1) / (steps**2).sum(1).clip(1e-6)).clip(0, 1)
+        if not (np.linalg.norm(offset - along[:, None] * steps, axis=1) < reach).any():
+            continue
+        places = np.arange(ZEBRA, arc[-1] - ZEBRA, 2 * ZEBRA)
+        a, b = at(places), at(places + ZEBRA)
+        run = (b - a) / np.maximum(np.linalg.norm(b - a, axis=-1, keepdims=True), 1e-6)
+        side = np.stack((-run[:, 1], run[:, 0]), axis=-1) * (width[i] / 2)
         quads.append(np.stack((a + side, b + side, b - side, a - side), axis=1))
     return np.concatenate(quads).astype(np.float32) if quads else np.zeros((0, 4, 2), np.float32)
 
@@ -214,7 +246,7 @@ def build_mesh(road: RoadMap) -> RoadMesh:
             sides.append(_offset(lines[chosen], np.asarray(sign * (half[chosen] - inside), np.float32)))
         side = np.concatenate(sides) if sides else np.zeros((0, LANE_POINTS, 2), np.float32)
         if border == Border.DASHED:
-            parts.append((face, _dashes(side)))
+            parts.append((face, np.concatenate((_dashes(side), _zebras(road)))))
         else:
             width = np.full(len(side), MARKING_WIDTH / 2, np.float32)
             parts.append((face, _strips(_offset(side, width), _offset(side, -width))))
