@@ -11,7 +11,7 @@ from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.world_model.traffic import make_traffic
-from xpeng_world.world_model.traffic.learned import PERIOD, LearnedTraffic, begin, carry_out, due
+from xpeng_world.world_model.traffic.learned import PERIOD, TURNS, LearnedTraffic, begin, carry_out, due
 from xpeng_world.world_model.traffic.network import TrafficNetwork, TrafficSize
 from xpeng_world.world_model.traffic.recorded import recorded_moments
 from xpeng_world.world_model.traffic.train import TrainTrafficConfig, motion_back, train_traffic
@@ -101,9 +101,39 @@ def test_disks_cover_every_recorded_motion_and_no_two_overlap() -> None:
     assert bool((made.motions[made.group == 2] == 0).all())
 
 
-def test_every_agent_decides_once_in_a_period() -> None:
-    decided = torch.cat([due(torch.tensor([step]), 24) for step in range(7, 7 + PERIOD)], 1)
-    assert sorted(set(decided[0].tolist())) == list(range(24))
+@pytest.mark.parametrize("count", [1, 7, 24])
+def test_every_agent_decides_once_in_a_period(count) -> None:
+    decided = []
+    for step in range(7, 7 + PERIOD):
+        rows, slots = due(torch.tensor([step]), count)
+        decided += slots[0].tolist() if len(rows) else []
+    assert sorted(set(decided)) == list(range(count))
+    assert len(decided) <= 24 + TURNS
+    rows, slots = due(torch.tensor([1, 5, 12, 14]), 24)  # episodes of several ages: the first and the last are between two turns
+    assert rows.tolist() == [1, 2]
+    assert slots[0].tolist() == list(range(0, 24, 2))
+    assert slots[1].tolist() == list(range(1, 24, 2))
+
+
+def test_episodes_of_several_ages_go_on_as_they_would_alone() -> None:
+    scene = demo_scene(batch=3)
+    traffic = LearnedTraffic(network(5))
+    seed = torch.arange(3)
+    agents, memory = traffic.reset(scene, seed)
+    ages = torch.tensor([0, 1, 3])
+    together = dataclasses.replace(scene, agents=agents), memory
+    alone = [(together[0][i], memory[i]) for i in range(3)]
+    for turn in range(7):
+        step = ages + turn
+        together = advance(traffic, *together, seed, step)
+        alone = [advance(traffic, *one, seed[i : i + 1], step[i : i + 1]) for i, one in enumerate(alone)]
+    for i, (one, _) in enumerate(alone):
+        torch.testing.assert_close(together[0].agents.state[i : i + 1], one.agents.state, atol=1e-3, rtol=1e-4)
+
+
+def advance(traffic, scene, memory, seed, step):
+    agents, memory = traffic.step(scene, scene.ego, memory, seed, step)
+    return dataclasses.replace(scene, agents=agents), memory
 
 
 def test_views_are_finite_bounded_and_mirror_exactly() -> None:

@@ -1,4 +1,4 @@
-"""Learned agents: each draws a motion token of half a second from what it sees, one fifth of them in every step."""
+"""Learned agents: each draws a motion token of half a second from what it sees, and every second of them a little later than the others."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from .views import FAR_AHEAD, Hazards, Ways, find_ways, look_around
 from .vocabulary import HORIZON, group_of
 
 PERIOD = round(HORIZON / DT)  # steps between an agent's decisions
+TURNS = 2  # parts of the agents that decide one after the other within a PERIOD
 STYLES = {  # speed over the limit and headway in s, lowest and highest
     "calm": ((0.85, 0.93), (1.6, 2.2)),
     "normal": ((0.9, 1.08), (1.0, 1.6)),
@@ -110,8 +111,16 @@ class LearnedTraffic:
         """Advance all agents by DT; see `Traffic.step`."""
         road, agents = scene.road, scene.agents
         ways = find_ways(road, agents, memory)
-        slots = due(step, agents.valid.shape[1])
-        memory = self._decide(scene, ego_next, memory, ways, slots, seed, step)
+        rows, slots = due(step, agents.valid.shape[1])
+        if len(rows) == len(step):
+            memory = self._decide(scene, ego_next, memory, ways, slots, seed, step)
+        elif len(rows):
+            some, own = scene[rows], memory[rows]
+            theirs = find_ways(some.road, some.agents, own)
+            decided = self._decide(some, ego_next[rows], own, theirs, slots, seed[rows], step[rows])
+            memory = dataclasses.replace(
+                memory, push=memory.push.index_copy(0, rows, decided.push), slide=memory.slide.index_copy(0, rows, decided.slide)
+            )
         moved, remembered = carry_out(road, agents, memory, ways, seed)
         gone = moved.valid & ((moved.position - ego_next.position.unsqueeze(1)).square().sum(-1) > FAR**2)
         moved = clear(moved, gone)
@@ -180,10 +189,14 @@ def leads_astray(motions: Tensor, speed: Tensor, hazards: Hazards) -> Tensor:
     return torch.where(astray.all(-1, keepdim=True), ~hardest, astray)
 
 
-def due(step: Tensor, count: int) -> Tensor:
-    """The slots [B, M] whose agents decide in steps [B]: one fifth of `count`, in turn."""
-    places = torch.arange(0, count, PERIOD, device=step.device)
-    return (places + torch.remainder(-step, PERIOD).unsqueeze(-1)).clamp_max(count - 1)
+def due(step: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Who decides in steps [B]: the episodes R, and in each the slots [R, M] of one of TURNS parts of `count` agents."""
+    begins = torch.tensor([turn * PERIOD // TURNS for turn in range(TURNS)], device=step.device)
+    now = torch.remainder(step, PERIOD).unsqueeze(-1) == begins
+    rows = now.any(-1).nonzero().squeeze(-1)
+    turn = now[rows].int().argmax(-1, keepdim=True)
+    slots = turn + torch.arange(0, count, TURNS, device=step.device)
+    return rows, torch.where(slots < count, slots, turn).clamp_max(count - 1)
 
 
 def begin(road: RoadMap, agents: Agents, chain: Tensor, arc: Tensor, lateral: Tensor, styles: Tensor) -> LearnedMemory:

@@ -124,10 +124,10 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
             condition: images of the same size.
         """
         x = torch.cat((noisy, condition.warped, condition.seen, condition.layout), 1)
-        x = nn.functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         vector = torch.cat((condition.numbers, fourier(level), fourier(condition.context_noise)), -1).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
-        x = self.stem(x)
+        squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
+        x = nn.functional.conv2d(x, squares, self.stem.bias, stride=2).contiguous(memory_format=torch.channels_last)
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             for block in blocks:  # type: ignore[attr-defined]

@@ -102,7 +102,7 @@ class FrameGenerator:
     @property
     def device(self) -> torch.device:
         """Where the denoiser's weights are."""
-        return self.pipeline.denoiser.device
+        return next(self.pipeline.denoiser.parameters()).device
 
     @torch.no_grad()
     def first(self, scene: Scene, seed: Tensor) -> Tensor:
