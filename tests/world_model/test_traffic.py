@@ -11,7 +11,8 @@ import torch
 from xpeng_world.batched import flatten
 from xpeng_world.errors import ConfigError
 from xpeng_world.geometry import box_corners, boxes_overlap
-from xpeng_world.scene import DT, Scene
+from xpeng_world.road import LaneKind
+from xpeng_world.scene import DT, AgentKind, Scene
 from xpeng_world.world_model.traffic import SLOTS, IdmTraffic, Traffic, make_traffic
 from xpeng_world.world_model.traffic.draws import uniform
 
@@ -241,3 +242,34 @@ def test_leaves_a_lane_that_ends_and_waits_for_a_gap() -> None:
     merging = [(s.agents.position[0, 0], bool(s.agents.valid[0, 0])) for s in scenes]
     assert all(float(p[0]) < 240 or abs(float(p[1]) - 3.3) < 1.8 for p, valid in merging if valid)
     assert any(float(p[0]) > 250 for p, valid in merging if valid)
+
+
+def test_people_and_cyclists_arrive_where_there_are_pavements() -> None:
+    def arrivals(pavement: bool):
+        lines = [[(60.0 * k, 0.0), (60.0 * k + 60, 0.0)] for k in range(10)]
+        kinds = [LaneKind.DRIVING] * 10
+        onward = [[k + 1] if k < 9 else [] for k in range(10)]
+        if pavement:
+            lines += [[(60.0 * k, -4.0), (60.0 * k + 60, -4.0)] for k in range(10)]
+            kinds += [LaneKind.WALKING] * 10
+            onward += [[10 + k + 1] if k < 9 else [] for k in range(10)]
+        scene = roads.scene(
+            roads.build(lines, kinds, onward), (300.0, 30.0, 0.0, 0.0), [(x, 0.0, 0.0, 8.0) for x in (20, 60, 100, 140, 180)]
+        )
+        seen = {}
+        for seed in range(12):
+            for later in drive(scene, 90, IdmTraffic(), [seed])[0][1:]:
+                agents = later.agents
+                for i in (agents.valid & (agents.id >= 5))[0].nonzero().flatten().tolist():
+                    seen.setdefault((seed, int(agents.id[0, i])), (AgentKind(int(agents.kind[0, i])), agents.state[0, i]))
+        return list(seen.values())
+
+    kinds = {kind for kind, _ in arrivals(False)}
+    assert kinds
+    assert not kinds & {AgentKind.PEDESTRIAN, AgentKind.BICYCLE}
+    people = [state for kind, state in arrivals(True) if kind == AgentKind.PEDESTRIAN]
+    others = [(kind, state) for kind, state in arrivals(True) if kind != AgentKind.PEDESTRIAN]
+    assert people
+    assert all(abs(float(state[1]) + 4.0) < 0.3 and float(state[3]) < 2.0 and float(state[7]) == 1.75 for state in people)
+    assert all(abs(float(state[1])) < 0.5 for _, state in others)
+    assert AgentKind.BICYCLE in {kind for kind, _ in others}

@@ -31,6 +31,15 @@ ROOM = (10.0, 0.6)  # m and s, distance to others in an arrival's lane at its sp
 BESIDE = 2.6  # m from its lane's centre that counts as in it
 STOPPING = 5.0  # m/s at which an arrival may come to a signal
 
+# where there are pavements
+WALKERS, CYCLISTS = 0.35, 0.10  # shares of the arrivals
+MOST_WALKERS = 10  # around the ego
+WALKER_RING, WALKER_FAR = (40.0, 50.0), 65.0  # m, as NEAR_RING and FAR_RING
+WALKER_WAY = 15.0  # m, shortest pavement that takes an arrival; nobody appears on a crossing
+WALKER_ROOM, WALKER_BESIDE = (1.5, 0.6), 1.0  # as ROOM and BESIDE
+WALKER_SIZE, WALKER_SPEED = (0.5, 0.6, 1.75), 1.4  # m, m/s
+CYCLIST_SIZE, CYCLIST_SPEED = (1.8, 0.65, 1.7), 5.0  # m, m/s
+
 # kind, length, width, height (m) and share of the bodies on the road
 BODIES = (
     (AgentKind.CAR, 4.1, 1.75, 1.48, 0.26), (AgentKind.CAR, 4.7, 1.85, 1.46, 0.30), (AgentKind.CAR, 4.75, 1.95, 1.75, 0.20),
@@ -47,18 +56,27 @@ PAINTS = (
 def spawn(road: RoadMap, agents: Agents, memory: MemoryT, ego: Ego, seed: Tensor, step: Tensor) -> tuple[Agents, MemoryT]:
     """Let at most one agent appear per episode, where agents are fewer than `memory.target`.
 
-    Everything is drawn from (seed, step); an arrival stands on a driving lane, clear of all others.
+    Everything is drawn from (seed, step); an arrival stands on a driving lane, clear of all others. On roads with pavements some arrivals
+    walk there and some ride a bicycle.
     """
     need = (step % EVERY == 0) & (agents.valid.sum(-1) < memory.target) & ~agents.valid.all(-1)
     if not bool(need.any()):
         return agents, memory
     lanes = torch.arange(-OTHER_DRAWS, road.width.shape[1], device=seed.device)
     looks, shares, draw = uniform(seed.unsqueeze(-1), step.unsqueeze(-1), lanes, 17).split((5, TRIES, road.width.shape[1]), -1)
-    lane, arc, place, direction, speed, found = _choose_place(road, agents, ego, shares, draw)
+    walks, cycles = _on_foot_or_bicycle(road, agents, seed, step)
+    lane, arc, place, direction, speed, found = _choose_place(road, agents, ego, shares, draw, walks)
     found = found & need
     if not bool(found.any()):
         return agents, memory
     kind, size, colour = _choose_looks(looks)
+    for those, one, measures, fastest in (
+        (walks, AgentKind.PEDESTRIAN, WALKER_SIZE, WALKER_SPEED),
+        (cycles, AgentKind.BICYCLE, CYCLIST_SIZE, CYCLIST_SPEED),
+    ):
+        kind = torch.where(those, int(one), kind)
+        size = torch.where(those.unsqueeze(-1), size.new_tensor(measures), size)
+        speed = torch.where(those, speed.clamp_max(fastest), speed)
     slot = (~agents.valid).float().argmax(-1, keepdim=True)
     heading = torch.atan2(direction[:, 1], direction[:, 0])
     fresh = torch.stack((place[:, 0], place[:, 1], heading, speed, torch.zeros_like(speed), *size.unbind(-1)), -1)
@@ -90,17 +108,29 @@ def spawn(road: RoadMap, agents: Agents, memory: MemoryT, ego: Ego, seed: Tensor
     return arrived, remembered
 
 
+def _on_foot_or_bicycle(road: RoadMap, agents: Agents, seed: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Which arrivals walk, and which ride a bicycle, both [B]."""
+    paved = (road.kind == int(LaneKind.WALKING)).any(-1)
+    draw = uniform(seed, step, torch.zeros_like(step), 19)
+    few = ((agents.kind == int(AgentKind.PEDESTRIAN)) & agents.valid).sum(-1) < MOST_WALKERS
+    return paved & few & (draw < WALKERS), paved & (draw > 1 - CYCLISTS)
+
+
 def _choose_place(
-    road: RoadMap, agents: Agents, ego: Ego, shares: Tensor, draw: Tensor
+    road: RoadMap, agents: Agents, ego: Ego, shares: Tensor, draw: Tensor, walks: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Lane [B], arc, position [B, 2], direction [B, 2], speed, and whether a free place was found [B].
 
-    `shares` [B, TRIES] say where on the lanes that `draw` [B, L] chooses.
+    `shares` [B, TRIES] say where on the lanes that `draw` [B, L] chooses, on pavements where `walks` [B].
     """
+    foot = walks.unsqueeze(-1)
+    either = lambda walking, driving: torch.where(foot, walking, driving).to(road.centreline.dtype)
     first, last = road.centreline[:, :, 0], road.centreline[:, :, -1]
     length = (last - first).norm(dim=-1)
     middle = (0.5 * (first + last) - ego.position.unsqueeze(1)).norm(dim=-1)
-    usable = (road.kind == int(LaneKind.DRIVING)) & (length > LONGEST_WAY) & (middle > NEAR_RING[0]) & (middle < FAR_RING)
+    farthest = either(WALKER_FAR, FAR_RING)
+    usable = (road.kind == torch.where(foot, int(LaneKind.WALKING), int(LaneKind.DRIVING))) & (length > either(WALKER_WAY, LONGEST_WAY))
+    usable = usable & (middle > either(WALKER_RING[0], NEAR_RING[0])) & (middle < farthest)
     race = torch.where(usable, -torch.log(draw.clamp_min(1e-7)) / length.clamp_min(1), torch.full_like(length, torch.inf))
     value, lane = race.topk(min(TRIES, draw.shape[1]), dim=-1, largest=False)
 
@@ -126,13 +156,16 @@ def _choose_place(
     local = to_frame(place, ego.position.unsqueeze(1), ego.heading.unsqueeze(1))
     away = local.norm(dim=-1)
     seen = torch.atan2(local[..., 1], local[..., 0]).abs() < VIEW
-    ring = (away > torch.where(seen, NEAR_RING[1], NEAR_RING[0])) & (away < FAR_RING)
+    nearest = torch.where(seen, either(WALKER_RING[1], NEAR_RING[1]), either(WALKER_RING[0], NEAR_RING[0]))
+    ring = (away > nearest) & (away < farthest)
     apart = agents.position.unsqueeze(1) - place.unsqueeze(2)
     along = (apart * direction.unsqueeze(2)).sum(-1).abs() - agents.length.unsqueeze(1) / 2
     aside = (direction[..., None, 0] * apart[..., 1] - direction[..., None, 1] * apart[..., 0]).abs()
-    needed = torch.where(aside < BESIDE, (ROOM[0] + ROOM[1] * speed).unsqueeze(-1), ROOM[0])
-    crowded = (torch.maximum(along, aside - BESIDE) < needed) & (aside < needed + BESIDE) & agents.valid.unsqueeze(1)
-    crowded = (crowded & ((aside < BESIDE) | (apart.norm(dim=-1) < ROOM[0]))).any(-1)
+    room, later = either(WALKER_ROOM[0], ROOM[0]), either(WALKER_ROOM[1], ROOM[1])
+    beside = either(WALKER_BESIDE, BESIDE).unsqueeze(-1)
+    needed = torch.where(aside < beside, (room + later * speed).unsqueeze(-1), room.unsqueeze(-1))
+    crowded = (torch.maximum(along, aside - beside) < needed) & (aside < needed + beside) & agents.valid.unsqueeze(1)
+    crowded = (crowded & ((aside < beside) | (apart.norm(dim=-1) < room.unsqueeze(-1)))).any(-1)
     good = ring & ~crowded & torch.isfinite(value)
     chosen = good.float().argmax(-1)
     rows = torch.arange(chosen.shape[0], device=chosen.device)
