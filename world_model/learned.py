@@ -66,7 +66,7 @@ class LearnedWorld:
         cls,
         path: str | Path = SHIPPED,
         camera: bool = True,
-        traffic: str = "idm",
+        traffic: str = "learned",
         profile: str = "sedan",
         guards: bool = False,
         traffic_options: Mapping[str, Any] | None = None,

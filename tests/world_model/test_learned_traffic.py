@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from xpeng_world.batched import flatten
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
+from xpeng_world.road import LaneKind
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.world_model.traffic import make_traffic
-from xpeng_world.world_model.traffic.learned import PERIOD, TURNS, LearnedTraffic, begin, carry_out, due
+from xpeng_world.world_model.traffic.learned import PERIOD, LearnedTraffic, begin, carry_out
 from xpeng_world.world_model.traffic.network import TrafficNetwork, TrafficSize
+from xpeng_world.world_model.traffic.paths import find_lanes
 from xpeng_world.world_model.traffic.recorded import recorded_moments
 from xpeng_world.world_model.traffic.train import TrainTrafficConfig, motion_back, train_traffic
 from xpeng_world.world_model.traffic.views import OTHER, OWN, find_ways, look_around
@@ -101,18 +104,68 @@ def test_disks_cover_every_recorded_motion_and_no_two_overlap() -> None:
     assert bool((made.motions[made.group == 2] == 0).all())
 
 
-@pytest.mark.parametrize("count", [1, 7, 24])
-def test_every_agent_decides_once_in_a_period(count) -> None:
-    decided = []
-    for step in range(7, 7 + PERIOD):
-        rows, slots = due(torch.tensor([step]), count)
-        decided += slots[0].tolist() if len(rows) else []
-    assert sorted(set(decided)) == list(range(count))
-    assert len(decided) <= 24 + TURNS
-    rows, slots = due(torch.tensor([1, 5, 12, 14]), 24)  # episodes of several ages: the first and the last are between two turns
-    assert rows.tolist() == [1, 2]
-    assert slots[0].tolist() == list(range(0, 24, 2))
-    assert slots[1].tolist() == list(range(1, 24, 2))
+def test_agents_decide_twice_a_second_and_keep_to_it_between() -> None:
+    traffic = LearnedTraffic(network(5), careful=False, spawning=False)
+    scene, seed = demo_scene(batch=3), torch.arange(3)
+    agents, memory = traffic.reset(scene, seed)
+    scene = dataclasses.replace(scene, agents=agents)
+    slides = []
+    for step in range(4 * PERIOD):
+        scene, memory = advance(traffic, scene, memory, seed, torch.full((3,), step))
+        slides.append(memory.slide)
+    for period in range(4):
+        now = slides[period * PERIOD : (period + 1) * PERIOD]
+        assert all(torch.equal(slide, now[0]) for slide in now)
+    assert not torch.equal(slides[0], slides[-1])
+
+
+def walker_scene(people, road=None):
+    """People (x, y, heading, speed) on a road of one lane along x with a pavement 4 m to its right, each way."""
+    lines = [[(0.0, 0.0), (200.0, 0.0)], [(0.0, -4.0), (200.0, -4.0)], [(200.0, -4.0), (0.0, -4.0)]]
+    kinds = [LaneKind.DRIVING, LaneKind.WALKING, LaneKind.WALKING]
+    scene = roads.scene(road or roads.build(lines, kinds, [[], [], []]), (150.0, 30.0, 0.0, 0.0), people)
+    agents = scene.agents
+    agents.kind[agents.valid] = int(AgentKind.PEDESTRIAN)
+    agents.state[..., 5:8] = torch.tensor([0.5, 0.6, 1.75])
+    return scene
+
+
+def test_people_take_the_pavement_that_leads_where_they_face() -> None:
+    people = [(50.0, -4.4, 0.0, 1.2), (60.0, -3.8, math.pi, 1.2), (70.0, -4.0, 1.5, 1.2), (80.0, -9.0, 0.0, 1.2)]
+    lane, _, lateral = find_lanes(walker_scene(people).road, walker_scene(people).agents)
+    assert lane[0, :4].tolist() == [1, 2, 1, -1]
+    assert lateral[0, :2].tolist() == pytest.approx([-0.4, -0.2], abs=1e-4)
+
+
+def test_somebody_who_comes_upon_a_pavement_goes_on_along_it() -> None:
+    scene = walker_scene([(50.0, -8.0, math.pi / 4, 1.2)])
+    traffic = LearnedTraffic(saying(0), spawning=False)
+    later = step_on(scene, traffic, 60)[-1].agents
+    assert float(later.state[0, 0, 1]) == pytest.approx(-5.3, abs=0.5)
+    assert abs(float(later.state[0, 0, 2])) < 0.2
+
+
+def test_people_do_not_walk_into_each_other() -> None:
+    people = [(50.0, -4.0, 0.0, 1.2), (54.0, -4.0, math.pi, 1.2), (56.0, -4.2, math.pi, 1.2)]
+    for careful, clear in ((True, True), (False, False)):
+        traffic = LearnedTraffic(saying(0), spawning=False, careful=careful)
+        least = min(float(torch.pdist(scene.agents.position[0, :3]).min()) for scene in step_on(walker_scene(people), traffic, 50))
+        assert (least > 0.7) == clear
+
+
+def test_a_car_lets_somebody_cross() -> None:
+    scene = walker_scene([(60.0, -5.2, math.pi / 2, 1.3), (20.0, 0.0, 0.0, 10.0)], roads.straight())
+    agents = scene.agents
+    agents.kind[0, 1] = int(AgentKind.CAR)
+    agents.state[0, 1, 5:8] = torch.tensor([4.6, 1.8, 1.5])
+    for careful, clear in ((True, True), (False, False)):
+        traffic = LearnedTraffic(saying(0), spawning=False, careful=careful)
+        gaps = []
+        for later in step_on(scene, traffic, 60):
+            walker, car = later.agents.state[0, 0], later.agents.state[0, 1]
+            beside = (walker[1] - car[1]).abs() < 1.2
+            gaps.append(float((walker[0] - car[0]).abs()) if bool(beside) else 99.0)
+        assert (min(gaps) > 2.6) == clear
 
 
 def test_episodes_of_several_ages_go_on_as_they_would_alone() -> None:
@@ -120,7 +173,7 @@ def test_episodes_of_several_ages_go_on_as_they_would_alone() -> None:
     traffic = LearnedTraffic(network(5))
     seed = torch.arange(3)
     agents, memory = traffic.reset(scene, seed)
-    ages = torch.tensor([0, 1, 3])
+    ages = torch.tensor([0, 1, 3])  # two of them are between decisions
     together = dataclasses.replace(scene, agents=agents), memory
     alone = [(together[0][i], memory[i]) for i in range(3)]
     for turn in range(7):

@@ -11,10 +11,10 @@ from ...scene import DT, Agents, Ego, Scene
 from . import junctions
 from .interface import SLOTS
 from .lane_changes import change_lanes
-from .memory import IdmMemory, character, clear, nearest_agents
+from .memory import IdmMemory, character, clear, join_pavements, nearest_agents
 from .motion import move
 from .obstacles import STEP_AHEAD
-from .paths import AHEAD, CHAIN, Paths, complete, find_lanes, find_previous
+from .paths import Paths, begin_chain, find_lanes
 from .sight import Sight, look
 from .spawning import FAR, spawn
 
@@ -49,12 +49,9 @@ class IdmTraffic:
         """Take over the SLOTS agents nearest to the ego of a scene [B]."""
         agents = nearest_agents(scene.agents, scene.ego, SLOTS)
         lane, arc, lateral = find_lanes(scene.road, agents)
-        chain = torch.full((*lane.shape, CHAIN), -1, dtype=torch.int64, device=lane.device)
-        chain[..., 0] = find_previous(scene.road, lane)
-        chain[..., 1] = lane
         room = polyline_lengths(scene.road.lane_values(scene.road.centreline, lane)) - arc
         arriving = (agents.speed.square() - 2 * FREE_BRAKING * room.clamp_min(0)).clamp_min(0).sqrt()
-        chain = complete(scene.road, chain, torch.full_like(lane, AHEAD), agents.id, seed, arriving)
+        chain = begin_chain(scene.road, lane, agents.id, seed, arriving)
         limit = scene.road.lane_values(scene.road.speed_limit, lane)
         traits = character(seed, agents.id, agents.kind)
         keeps = (agents.speed / limit.clamp_min(1.0)).clamp(0, 1.25)
@@ -68,6 +65,7 @@ class IdmTraffic:
     def step(self, scene: Scene, ego_next: Ego, memory: IdmMemory, seed: Tensor, step: Tensor) -> tuple[Agents, IdmMemory]:
         """Advance all agents by DT; see `Traffic.step`."""
         road, agents = scene.road, scene.agents
+        memory = join_pavements(road, agents, memory, seed)
         sight = look(scene, ego_next, memory)
         acceleration = self._accelerate(scene, ego_next, memory, sight)
         moved, remembered = self._move(road, agents, memory, sight.paths, sight.here, acceleration, seed)

@@ -1,4 +1,4 @@
-"""Learned agents: each draws a motion token of half a second from what it sees, and every second of them a little later than the others."""
+"""Learned agents: each draws a motion token from what it sees, and carries it out for half a second."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from ...scenario import nearest
 from ...scene import DT, Agents, Ego, Scene
 from .draws import uniform
 from .interface import SLOTS
-from .memory import IdmMemory, character, clear, nearest_agents
+from .memory import IdmMemory, character, clear, join_pavements, nearest_agents
 from .motion import move
 from .network import TrafficNetwork
-from .paths import AHEAD, CHAIN, complete, find_lanes, find_previous, lane_rows
+from .paths import begin_chain, find_lanes, lane_rows
 from .spawning import FAR, spawn
 from .views import FAR_AHEAD, Hazards, Ways, find_ways, look_around
-from .vocabulary import HORIZON, group_of
+from .vocabulary import GROUPS, HORIZON, group_of
 
 PERIOD = round(HORIZON / DT)  # steps between an agent's decisions
-TURNS = 2  # parts of the agents that decide one after the other within a PERIOD
 STYLES = {  # speed over the limit and headway in s, lowest and highest
     "calm": ((0.85, 0.93), (1.6, 2.2)),
     "normal": ((0.9, 1.08), (1.0, 1.6)),
@@ -36,6 +35,9 @@ HARD_BRAKING = 4.6  # m/s2 that whoever is ahead may brake with
 SIDEWAYS = 0.03  # m within HORIZON that counts as moving to a side
 LINE_MARGIN = 0.3  # m before a stop line
 GAP_MARGIN = 0.8  # m behind whoever is ahead
+WALKER = GROUPS.index("walker")
+BUMP_TIMES = (0.5, 1.0)  # s ahead at which somebody on foot must not have come upon anybody
+BUMP_ROOM = 0.1  # m
 RELUCTANCE = 0.15  # m past the border between two lanes at which an agent belongs to the next
 
 
@@ -100,24 +102,22 @@ class LearnedTraffic:
         """Take over the agents nearest to the ego of a scene [B]."""
         agents = nearest_agents(scene.agents, scene.ego, self.slots)
         lane, arc, lateral = find_lanes(scene.road, agents)
-        chain = torch.full((*lane.shape, CHAIN), -1, dtype=torch.int64, device=lane.device)
-        chain[..., 0] = find_previous(scene.road, lane)
-        chain[..., 1] = lane
-        chain = complete(scene.road, chain, torch.full_like(lane, AHEAD), agents.id, seed)
+        chain = begin_chain(scene.road, lane, agents.id, seed)
         return agents, begin(scene.road, agents, chain, arc, lateral, self._styles(seed, agents))
 
     @torch.no_grad()
     def step(self, scene: Scene, ego_next: Ego, memory: LearnedMemory, seed: Tensor, step: Tensor) -> tuple[Agents, LearnedMemory]:
         """Advance all agents by DT; see `Traffic.step`."""
         road, agents = scene.road, scene.agents
+        memory = join_pavements(road, agents, memory, seed)
         ways = find_ways(road, agents, memory)
-        rows, slots = due(step, agents.valid.shape[1])
+        rows = (torch.remainder(step, PERIOD) == 0).nonzero().squeeze(-1)  # the episodes whose agents decide now
         if len(rows) == len(step):
-            memory = self._decide(scene, ego_next, memory, ways, slots, seed, step)
+            memory = self._decide(scene, ego_next, memory, ways, seed, step)
         elif len(rows):
             some, own = scene[rows], memory[rows]
             theirs = find_ways(some.road, some.agents, own)
-            decided = self._decide(some, ego_next[rows], own, theirs, slots, seed[rows], step[rows])
+            decided = self._decide(some, ego_next[rows], own, theirs, seed[rows], step[rows])
             memory = dataclasses.replace(
                 memory, push=memory.push.index_copy(0, rows, decided.push), slide=memory.slide.index_copy(0, rows, decided.slide)
             )
@@ -127,30 +127,31 @@ class LearnedTraffic:
         if self.spawning:
             was = remembered
             moved, remembered = spawn(road, moved, remembered, ego_next, seed, step)
-            fresh = moved.id >= was.next_id.unsqueeze(-1)
-            styles = torch.where(fresh.unsqueeze(-1), self._styles(seed, moved), remembered.character)
-            still = lambda value: torch.where(fresh, torch.zeros_like(value), value)
-            remembered = dataclasses.replace(remembered, character=styles, push=still(remembered.push), slide=still(remembered.slide))
+            if bool((remembered.next_id > was.next_id).any()):
+                fresh = moved.id >= was.next_id.unsqueeze(-1)
+                styles = torch.where(fresh.unsqueeze(-1), self._styles(seed, moved), remembered.character)
+                still = lambda value: torch.where(fresh, torch.zeros_like(value), value)
+                remembered = dataclasses.replace(remembered, character=styles, push=still(remembered.push), slide=still(remembered.slide))
         return moved, remembered
 
-    def _decide(
-        self, scene: Scene, ego: Ego, memory: LearnedMemory, ways: Ways, slots: Tensor, seed: Tensor, step: Tensor
-    ) -> LearnedMemory:
-        """Draw the next motions of the agents in `slots` [B, M]."""
+    def _decide(self, scene: Scene, ego: Ego, memory: LearnedMemory, ways: Ways, seed: Tensor, step: Tensor) -> LearnedMemory:
+        """Draw the next motions of all agents."""
         agents = scene.agents
-        batch = torch.arange(slots.shape[0], device=slots.device).unsqueeze(-1)
+        slots = torch.arange(agents.valid.shape[1], device=seed.device).expand_as(agents.valid)
         views, hazards = look_around(scene, ego, memory, ways, slots)
-        group = group_of(agents.kind)[batch, slots]
+        group = group_of(agents.kind)
         logits = self.network(views, group)
         if self.careful:
-            reckless = leads_astray(self.network.motions, agents.speed[batch, slots], hazards)  # type: ignore[arg-type]
-            logits = logits.masked_fill(reckless & (group < 2).unsqueeze(-1), -torch.inf)
-        draw = uniform(seed.unsqueeze(-1), agents.id[batch, slots], step.unsqueeze(-1), 41)
+            reckless = leads_astray(self.network.motions, agents.speed, hazards)  # type: ignore[arg-type]
+            on_foot = (group == WALKER) & agents.valid
+            if bool(on_foot.any()):
+                bumps = bumps_into(self.network.motions, agents, hazards.near)  # type: ignore[arg-type]
+                reckless = torch.where(on_foot.unsqueeze(-1), bumps, reckless)
+            logits = logits.masked_fill(reckless, -torch.inf)
+        draw = uniform(seed.unsqueeze(-1), agents.id, step.unsqueeze(-1), 41)
         motion = self.network.motions[self._draw(logits, draw)]  # type: ignore[index]
         side = scene.road.traffic_side.to(motion.dtype).view(-1, 1)
-        push = memory.push.scatter(1, slots, motion[..., 0] / HORIZON)
-        slide = memory.slide.scatter(1, slots, motion[..., 1] * side / HORIZON)
-        return dataclasses.replace(memory, push=push, slide=slide)
+        return dataclasses.replace(memory, push=motion[..., 0] / HORIZON, slide=motion[..., 1] * side / HORIZON)
 
     def _draw(self, logits: Tensor, draw: Tensor) -> Tensor:
         """Tokens [B, M] by draws [B, M] in [0, 1)."""
@@ -189,14 +190,29 @@ def leads_astray(motions: Tensor, speed: Tensor, hazards: Hazards) -> Tensor:
     return torch.where(astray.all(-1, keepdim=True), ~hardest, astray)
 
 
-def due(step: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Who decides in steps [B]: the episodes R, and in each the slots [R, M] of one of TURNS parts of `count` agents."""
-    begins = torch.tensor([turn * PERIOD // TURNS for turn in range(TURNS)], device=step.device)
-    now = torch.remainder(step, PERIOD).unsqueeze(-1) == begins
-    rows = now.any(-1).nonzero().squeeze(-1)
-    turn = now[rows].int().argmax(-1, keepdim=True)
-    slots = turn + torch.arange(0, count, TURNS, device=step.device)
-    return rows, torch.where(slots < count, slots, turn).clamp_max(count - 1)
+def bumps_into(motions: Tensor, agents: Agents, near: Tensor) -> Tensor:
+    """Which motions [V, 2] lead people [B, N] nearer to somebody than they may come, all others going straight on: bool [B, N, V].
+
+    `near` [B, N, K, 8] as in `Hazards`. Where all do, those that stop are let through.
+    """
+    speed = agents.speed.unsqueeze(-1)
+    after = (speed + motions[:, 0]).clamp_min(0)
+    reach = (0.5 * torch.hypot(agents.length, agents.width) + BUMP_ROOM)[..., None, None]
+    x, y, vx, vy, turned, length, width, there = (value.unsqueeze(-2) for value in near.unbind(-1))  # [B, N, 1, K]
+
+    def room(ahead: Tensor, aside: Tensor, time: float) -> Tensor:
+        dx, dy = ahead - x - time * vx, aside - y - time * vy
+        cos, sin = torch.cos(turned), torch.sin(turned)
+        along, across = (dx * cos + dy * sin).abs() - length / 2, (dy * cos - dx * sin).abs() - width / 2
+        return torch.hypot(along.clamp_min(0), across.clamp_min(0)) - reach
+
+    now = room(torch.zeros_like(x), torch.zeros_like(x), 0.0)
+    astray = torch.zeros_like(after, dtype=torch.bool)
+    for time in BUMP_TIMES:
+        ahead = 0.5 * (speed + after) * HORIZON + after * (time - HORIZON)
+        then = room(ahead.unsqueeze(-1), motions[:, 1].view(-1, 1), time)
+        astray = astray | ((then < 0) & (then < now) & (there > 0)).any(-1)
+    return torch.where(astray.all(-1, keepdim=True), after > after.amin(-1, keepdim=True) + 0.1, astray)
 
 
 def begin(road: RoadMap, agents: Agents, chain: Tensor, arc: Tensor, lateral: Tensor, styles: Tensor) -> LearnedMemory:
@@ -245,10 +261,7 @@ def _cross_borders(road: RoadMap, agents: Agents, memory: LearnedMemory, seed: T
         return memory
     lines = road.centreline.reshape(-1, *road.centreline.shape[2:])[goal_rows]
     arc, lateral, _ = project_polyline(agents.position, lines)
-    behind = find_previous(road, goal)
-    fresh = torch.full_like(chain, -1)
-    fresh[..., 0], fresh[..., 1] = behind, goal
-    fresh = complete(road, fresh, torch.full_like(goal, AHEAD), agents.id, seed)
+    fresh = begin_chain(road, goal, agents.id, seed)
     return dataclasses.replace(
         memory,
         chain=torch.where(crosses.unsqueeze(-1), fresh, chain),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ...batched import Batched
+from ...road import RoadMap
 from ...scene import AgentKind, Agents, Ego
 from .draws import uniform
+from .paths import begin_chain, find_lanes
 
 CHARACTER_LOW = (0.85, 0.9, 1.6, 2.0)  # speed over the limit, headway (s), acceleration and comfortable braking (m/s2)
 CHARACTER_HIGH = (1.1, 1.6, 2.4, 3.0)
@@ -30,12 +34,33 @@ class IdmMemory(Batched):
     next_id: Tensor  # [B] int64
 
 
+MemoryT = TypeVar("MemoryT", bound=IdmMemory)
+
+
 def character(seed: Tensor, identity: Tensor, kind: Tensor) -> Tensor:
     """Draw how agents [B, N] of episodes with seeds [B] drive: [B, N, 4] as in `IdmMemory.character`."""
     draw = uniform(seed.view(-1, 1, 1), identity.unsqueeze(-1), torch.arange(4, device=seed.device), 11)
     low, high = draw.new_tensor(CHARACTER_LOW), draw.new_tensor(CHARACTER_HIGH)
     heavy = ((kind == int(AgentKind.TRUCK)) | (kind == int(AgentKind.BUS))).unsqueeze(-1)
     return (low + (high - low) * draw) * torch.where(heavy, draw.new_tensor(CHARACTER_HEAVY), draw.new_ones(4))
+
+
+def join_pavements(road: RoadMap, agents: Agents, memory: MemoryT, seed: Tensor) -> MemoryT:
+    """Let people who walk where no lane is take up one that they have come upon."""
+    lost = agents.valid & (agents.kind == int(AgentKind.PEDESTRIAN)) & (memory.chain[..., 1] < 0)
+    if not bool(lost.any()):
+        return memory
+    lane, arc, lateral = find_lanes(road, agents)
+    found = lost & (lane >= 0)
+    if not bool(found.any()):
+        return memory
+    chain = begin_chain(road, lane, agents.id, seed)
+    return dataclasses.replace(
+        memory,
+        chain=torch.where(found.unsqueeze(-1), chain, memory.chain),
+        arc=torch.where(found, arc, memory.arc),
+        lateral=torch.where(found, lateral, memory.lateral),
+    )
 
 
 def nearest_agents(agents: Agents, ego: Ego, slots: int) -> Agents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from .draws import uniform
 AHEAD = 4  # lanes known beyond the present one
 CHAIN = AHEAD + 2  # the lane behind, the present one, and those ahead
 MAX_OFFSET = 6.0  # m from the nearest lane beyond which an agent is on no lane
+WALKER_OFFSET = 1.5  # m, the same of somebody on foot
 
 
 class Paths(NamedTuple):
@@ -95,7 +97,8 @@ def find_lanes(road: RoadMap, agents: Agents) -> tuple[Tensor, Tensor, Tensor]:
     """Find the lane each agent [B, N] drives (or walks) on.
 
     Returns:
-        lane [B, N] (-1: none within MAX_OFFSET), arc of its centre on it in m, and its signed offset to the left in m.
+        lane [B, N] (-1: none within MAX_OFFSET, for people none within WALKER_OFFSET that leads where they face), arc of its centre on it
+        in m, and its signed offset to the left in m.
     """
     driving = road.nearest_lanes(agents.position, 8)
     walking = road.nearest_lanes(agents.position, 8, (LaneKind.WALKING,))
@@ -104,12 +107,20 @@ def find_lanes(road: RoadMap, agents: Agents) -> tuple[Tensor, Tensor, Tensor]:
     lines = road.lane_values(road.centreline, candidates)
     arc, lateral, heading = project_polyline(agents.position.unsqueeze(-2), lines)
     turned = wrap_angle(agents.heading.unsqueeze(-1) - heading).abs()
-    cost = lateral.abs() + torch.where(on_foot, torch.zeros_like(turned), 3 * turned)
+    cost = lateral.abs() + torch.where(on_foot, 1.0, 3.0) * turned
     cost = torch.where(candidates >= 0, cost, torch.full_like(cost, torch.inf))
+    cost = torch.where(on_foot & ((turned > math.pi / 2) | (lateral.abs() > WALKER_OFFSET)), torch.full_like(cost, torch.inf), cost)
     best = cost.argmin(-1, keepdim=True)
     pick = lambda values: values.gather(-1, best).squeeze(-1)
     usable = agents.valid & (agents.kind != int(AgentKind.STATIC)) & (pick(cost) < MAX_OFFSET)
     return torch.where(usable, pick(candidates), torch.full_like(pick(candidates), -1)), pick(arc), pick(lateral)
+
+
+def begin_chain(road: RoadMap, lane: Tensor, identity: Tensor, seed: Tensor, arriving: Tensor | None = None) -> Tensor:
+    """Lane chains [B, N, CHAIN] of agents on lanes [B, N], drawn as in `complete`."""
+    chain = torch.full((*lane.shape, CHAIN), -1, dtype=torch.int64, device=lane.device)
+    chain[..., 0], chain[..., 1] = find_previous(road, lane), lane
+    return complete(road, chain, torch.full_like(lane, AHEAD), identity, seed, arriving)
 
 
 def find_previous(road: RoadMap, lane: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +12,8 @@ from ...geometry import to_frame
 from ...road import LaneKind, RoadMap
 from ...scene import AgentKind, Agents, Ego
 from .draws import uniform
-from .memory import IdmMemory, character
-from .paths import AHEAD, CHAIN, complete, find_previous
-
-MemoryT = TypeVar("MemoryT", bound=IdmMemory)
+from .memory import MemoryT, character
+from .paths import begin_chain
 
 FAR = 135.0  # m from the ego beyond which an agent is dropped
 NEAR_RING = (55.0, 95.0)  # m, nearest arrivals out of the camera's view and in it
@@ -92,9 +89,7 @@ def spawn(road: RoadMap, agents: Agents, memory: MemoryT, ego: Ego, seed: Tensor
         colour=torch.where(wide, new(colour), agents.colour),
     )
     identity = memory.next_id.unsqueeze(1)
-    chain = torch.full((lane.shape[0], 1, CHAIN), -1, dtype=torch.int64, device=lane.device)
-    chain[..., 0], chain[..., 1] = find_previous(road, new(lane)), new(lane)
-    chain = complete(road, chain, torch.full_like(identity, AHEAD), identity, seed)
+    chain = begin_chain(road, new(lane), identity, seed)
     remembered = dataclasses.replace(
         memory,
         chain=torch.where(wide, chain, memory.chain),

@@ -34,6 +34,8 @@ YELLOW_BRAKING = 3.0  # m/s2 above which a yellow light is passed
 PAST_STOPPING = 9.0  # m/s2 above which even a red one is
 SIDE_ROOM = (1.0, 1.2)  # m before and behind, and beside, that must be free to move there
 CROSSING_TIME = 1.5  # s; whoever crosses farther ahead will be gone
+YIELDING_TIME = 2.5  # s ahead that is looked for somebody on foot who will be in the way by then
+WALKER_REACH = 1.6  # m beside the way's middle that must be free of people
 STYLE = slice(10, 14)  # where an agent's own numbers tell its style, and whether it is known
 OWN, WAY, OTHER = 40, POINTS // PARTS * 6, 27  # numbers of the agent, of one part of its way, of another road user
 
@@ -55,6 +57,9 @@ class Hazards(NamedTuple):
     gap: Tensor  # m from the front to whoever is in the way
     leader_speed: Tensor  # m/s, its speed along the way
     beside: Tensor  # bool [B, M, 2], somebody is close on the left, on the right (turned round where traffic drives on the left)
+    near: (
+        Tensor  # [B, M, K, 8] the nearest others: x, y, vx, vy in the agent's frame, heading in it, length, width, and whether there is one
+    )
 
 
 class Ways(NamedTuple):
@@ -103,7 +108,8 @@ def look_around(scene: Scene, ego: Ego, memory: IdmMemory, ways: Ways, slots: Te
     others, seen, leader = _others(everyone, mine, slots)
     own = _own(scene, memory, ways, slots, mine, pick(line), pick(shown), way, limits, leader, batch)
     views = Views(own, _way(mine, ways, limits, kinds, batch, slots), others, seen)
-    return views, Hazards(_forbidden(pick(line), pick(shown), mine.speed), leader.hazard_gap, leader.hazard_speed, leader.beside)
+    line = _forbidden(pick(line), pick(shown), mine.speed)
+    return views, Hazards(line, leader.hazard_gap, leader.hazard_speed, leader.beside, leader.near)
 
 
 def next_signal(scene: Scene, ways: Ways, chain: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +149,7 @@ class _Leader(NamedTuple):
     hazard_gap: Tensor  # m, to those alone that will still be there
     hazard_speed: Tensor  # m/s
     beside: Tensor  # bool [B, M, 2]
+    near: Tensor  # [B, M, K, 8], see `Hazards`
 
 
 class _Everyone(NamedTuple):
@@ -263,10 +270,12 @@ def _others(everyone: _Everyone, mine: _Mine, slots: Tensor) -> tuple[Tensor, Te
         its.inside, its.limit / 15 + 0.1 * its.waited.clamp_max(10),
     )  # fmt: skip
     others = torch.stack([n.to(x.dtype) for n in numbers], -1) * seen.unsqueeze(-1)
-    if count < NEIGHBOURS:
-        others = torch.nn.functional.pad(others, (0, 0, 0, NEIGHBOURS - count))
-        seen = torch.nn.functional.pad(seen, (0, NEIGHBOURS - count))
-    stays = in_way & ((cos_way > 0.5) | (speed < 1.0) | (gap < CROSSING_TIME * own_speed))
+    motion = speed * torch.cos(turned), speed * torch.sin(turned)
+    close_by = torch.stack((x, y, *motion, turned, its.length, its.width, seen.to(x.dtype)), -1)
+    later = aside + speed * sin_way * (gap.clamp_min(0) / own_speed.clamp_min(1.0)).clamp_max(YIELDING_TIME)
+    walks = seen & (kind == int(AgentKind.PEDESTRIAN)) & (speed > 0.3)
+    steps_in = walks & (arc > 0) & (later.abs() < 0.5 * its.width + WALKER_REACH)
+    stays = (in_way & ((cos_way > 0.5) | (speed < 1.0) | (gap < CROSSING_TIME * own_speed))) | steps_in
     hazard, blocker = torch.where(stays, gap, torch.full_like(gap, FAR_AHEAD)).min(-1, keepdim=True)
     hazard_speed = torch.where(hazard < FAR_AHEAD, (speed * cos_way).gather(-1, blocker), own_speed)
     closing = 0.5 * (speed * torch.cos(turned) - own_speed).abs()
@@ -274,7 +283,11 @@ def _others(everyone: _Everyone, mine: _Mine, slots: Tensor) -> tuple[Tensor, Te
     aside_gap = y.abs() - 0.5 * its.width - 0.5 * mine.width.unsqueeze(-1)
     close = seen & along & (aside_gap < SIDE_ROOM[1])
     beside = torch.stack(((close & (y > 0)).any(-1), (close & (y <= 0)).any(-1)), -1)
-    return others, seen, _Leader(leading.squeeze(-1), leader_speed.squeeze(-1), hazard.squeeze(-1), hazard_speed.squeeze(-1), beside)
+    leading, leader_speed, hazard, hazard_speed = (value.squeeze(-1) for value in (leading, leader_speed, hazard, hazard_speed))
+    if count < NEIGHBOURS:
+        others = torch.nn.functional.pad(others, (0, 0, 0, NEIGHBOURS - count))
+        seen = torch.nn.functional.pad(seen, (0, NEIGHBOURS - count))
+    return others, seen, _Leader(leading, leader_speed, hazard, hazard_speed, beside, close_by)
 
 
 def _on_way(mine: _Mine, its: _Everyone) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -51,7 +51,7 @@ class Modulation(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Modulate x [B, channels, h, w] by condition [B, condition]."""
         scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        return torch.addcmul(shift, x, 1 + scale)
 
 
 class Block(nn.Module):
