@@ -31,7 +31,7 @@ class Window:
     """Part of a recording: columns before BEGIN are history, those from it on are simulated."""
 
     log: Track  # [1, T], of the agents that are simulated and nobody else, SLOTS of them
-    source: str  # "human", or "logs" of the reference world
+    source: str  # see `source_of`
     clip: int  # number of its clip, the unit that figures are drawn anew from
 
 
@@ -57,8 +57,10 @@ def read_windows(folders: Sequence[str], clips: int, steps: int) -> list[Window]
 
 
 def source_of(clip: Clip) -> str:
-    """Where a clip is from: "human" for recorded human traffic, "logs" for that of the reference world."""
-    return "human" if clip.provenance.get("driver") == "human" else "logs"
+    """Where a clip is from: "human" for recorded human traffic, "town" for the reference world's towns, "logs" for its other roads."""
+    if clip.provenance.get("driver") == "human":
+        return "human"
+    return "town" if clip.provenance.get("family") == "town" else "logs"
 
 
 def _cut(clip: Clip, steps: int) -> Iterator[Track]:

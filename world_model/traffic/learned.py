@@ -145,7 +145,7 @@ class LearnedTraffic:
             reckless = leads_astray(self.network.motions, agents.speed, hazards)  # type: ignore[arg-type]
             on_foot = (group == WALKER) & agents.valid
             if bool(on_foot.any()):
-                bumps = bumps_into(self.network.motions, agents, hazards.near)  # type: ignore[arg-type]
+                bumps = bumps_into(self.network.motions, agents, hazards)  # type: ignore[arg-type]
                 reckless = torch.where(on_foot.unsqueeze(-1), bumps, reckless)
             logits = logits.masked_fill(reckless, -torch.inf)
         draw = uniform(seed.unsqueeze(-1), agents.id, step.unsqueeze(-1), 41)
@@ -184,21 +184,26 @@ def leads_astray(motions: Tensor, speed: Tensor, hazards: Hazards) -> Tensor:
     short = (driven + stopping > (hazards.line - LINE_MARGIN).unsqueeze(-1)) & (hazards.line < FAR_AHEAD).unsqueeze(-1)
     close = driven + stopping > (hazards.gap - GAP_MARGIN).unsqueeze(-1) + its_way
     astray = (short | (close & (hazards.gap < FAR_AHEAD).unsqueeze(-1))) & (after > 0)
-    to_side = torch.stack((motions[:, 1] > SIDEWAYS, motions[:, 1] < -SIDEWAYS))
-    astray = astray | (hazards.beside.unsqueeze(-1) & to_side).any(-2)
+    astray = astray | to_a_side(motions, hazards.beside | hazards.edge)
     hardest = motions[:, 0] <= 0.8 * motions[:, 0].amin()
     return torch.where(astray.all(-1, keepdim=True), ~hardest, astray)
 
 
-def bumps_into(motions: Tensor, agents: Agents, near: Tensor) -> Tensor:
-    """Which motions [V, 2] lead people [B, N] nearer to somebody than they may come, all others going straight on: bool [B, N, V].
+def to_a_side(motions: Tensor, closed: Tensor) -> Tensor:
+    """Which motions [V, 2] lead to a side that is closed [B, M, 2]: bool [B, M, V]."""
+    sides = torch.stack((motions[:, 1] > SIDEWAYS, motions[:, 1] < -SIDEWAYS))
+    return (closed.unsqueeze(-1) & sides).any(-2)
 
-    `near` [B, N, K, 8] as in `Hazards`. Where all do, those that stop are let through.
+
+def bumps_into(motions: Tensor, agents: Agents, hazards: Hazards) -> Tensor:
+    """Which motions [V, 2] lead people [B, N] off their pavement or nearer to somebody than they may come: bool [B, N, V].
+
+    All others are taken to go straight on. Where all motions do, those that stop are let through.
     """
     speed = agents.speed.unsqueeze(-1)
     after = (speed + motions[:, 0]).clamp_min(0)
     reach = (0.5 * torch.hypot(agents.length, agents.width) + BUMP_ROOM)[..., None, None]
-    x, y, vx, vy, turned, length, width, there = (value.unsqueeze(-2) for value in near.unbind(-1))  # [B, N, 1, K]
+    x, y, vx, vy, turned, length, width, there = (value.unsqueeze(-2) for value in hazards.near.unbind(-1))  # [B, N, 1, K]
 
     def room(ahead: Tensor, aside: Tensor, time: float) -> Tensor:
         dx, dy = ahead - x - time * vx, aside - y - time * vy
@@ -207,7 +212,7 @@ def bumps_into(motions: Tensor, agents: Agents, near: Tensor) -> Tensor:
         return torch.hypot(along.clamp_min(0), across.clamp_min(0)) - reach
 
     now = room(torch.zeros_like(x), torch.zeros_like(x), 0.0)
-    astray = torch.zeros_like(after, dtype=torch.bool)
+    astray = to_a_side(motions, hazards.edge)
     for time in BUMP_TIMES:
         ahead = 0.5 * (speed + after) * HORIZON + after * (time - HORIZON)
         then = room(ahead.unsqueeze(-1), motions[:, 1].view(-1, 1), time)

@@ -36,6 +36,7 @@ SIDE_ROOM = (1.0, 1.2)  # m before and behind, and beside, that must be free to 
 CROSSING_TIME = 1.5  # s; whoever crosses farther ahead will be gone
 YIELDING_TIME = 2.5  # s ahead that is looked for somebody on foot who will be in the way by then
 WALKER_REACH = 1.6  # m beside the way's middle that must be free of people
+OVER_EDGE = 1.2  # m that an agent may stick out of its lane
 STYLE = slice(10, 14)  # where an agent's own numbers tell its style, and whether it is known
 OWN, WAY, OTHER = 40, POINTS // PARTS * 6, 27  # numbers of the agent, of one part of its way, of another road user
 
@@ -57,9 +58,8 @@ class Hazards(NamedTuple):
     gap: Tensor  # m from the front to whoever is in the way
     leader_speed: Tensor  # m/s, its speed along the way
     beside: Tensor  # bool [B, M, 2], somebody is close on the left, on the right (turned round where traffic drives on the left)
-    near: (
-        Tensor  # [B, M, K, 8] the nearest others: x, y, vx, vy in the agent's frame, heading in it, length, width, and whether there is one
-    )
+    edge: Tensor  # bool [B, M, 2], out of the lane with none beside it on the left, on the right (turned round likewise)
+    near: Tensor  # [B, M, K, 8] the nearest others: x, y, vx, vy, heading in the agent's frame, length, width, whether there is one
 
 
 class Ways(NamedTuple):
@@ -109,7 +109,18 @@ def look_around(scene: Scene, ego: Ego, memory: IdmMemory, ways: Ways, slots: Te
     own = _own(scene, memory, ways, slots, mine, pick(line), pick(shown), way, limits, leader, batch)
     views = Views(own, _way(mine, ways, limits, kinds, batch, slots), others, seen)
     line = _forbidden(pick(line), pick(shown), mine.speed)
-    return views, Hazards(line, leader.hazard_gap, leader.hazard_speed, leader.beside, leader.near)
+    edge = _at_edge(road, memory, ways, agents)[batch, slots]
+    edge = torch.where(side.unsqueeze(-1) > 0, edge, edge.flip(-1))
+    return views, Hazards(line, leader.hazard_gap, leader.hazard_speed, leader.beside, edge, leader.near)
+
+
+def _at_edge(road: RoadMap, memory: IdmMemory, ways: Ways, agents: Agents) -> Tensor:
+    """Whether agents have come out of their lane [B, N, 2], to the left, to the right, where no other lane is beside it."""
+    rows = ways.rows[..., 1]
+    room = 0.5 * (road.width.reshape(-1)[rows] - agents.width).clamp_min(0) + OVER_EDGE
+    alone = torch.stack((road.left.reshape(-1)[rows], road.right.reshape(-1)[rows]), -1) < 0
+    out = torch.stack((memory.lateral > room, -memory.lateral > room), -1)
+    return alone & out & ways.on_lane.unsqueeze(-1)
 
 
 def next_signal(scene: Scene, ways: Ways, chain: Tensor) -> tuple[Tensor, Tensor]:
