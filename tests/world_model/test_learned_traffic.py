@@ -141,7 +141,7 @@ def test_somebody_who_comes_upon_a_pavement_goes_on_along_it() -> None:
     scene = walker_scene([(50.0, -8.0, math.pi / 4, 1.2)])
     traffic = LearnedTraffic(saying(0), spawning=False)
     later = step_on(scene, traffic, 60)[-1].agents
-    assert float(later.state[0, 0, 1]) == pytest.approx(-5.3, abs=0.5)
+    assert float(later.state[0, 0, 1]) == pytest.approx(-6.4, abs=0.3)  # it keeps its place beside the middle
     assert abs(float(later.state[0, 0, 2])) < 0.2
 
 

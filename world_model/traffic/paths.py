@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...geometry import project_polyline, wrap_angle
+from ...geometry import project_polyline, sample_polyline, wrap_angle
 from ...road import LANE_POINTS, LaneKind, RoadMap
 from ...scene import AgentKind, Agents
 from .draws import uniform
@@ -16,7 +16,7 @@ from .draws import uniform
 AHEAD = 4  # lanes known beyond the present one
 CHAIN = AHEAD + 2  # the lane behind, the present one, and those ahead
 MAX_OFFSET = 6.0  # m from the nearest lane beyond which an agent is on no lane
-WALKER_OFFSET = 1.5  # m, the same of somebody on foot
+WALKER_OFFSET = 2.5  # m that somebody on foot may be to the side of a lane, or of its prolongation
 
 
 class Paths(NamedTuple):
@@ -97,8 +97,8 @@ def find_lanes(road: RoadMap, agents: Agents) -> tuple[Tensor, Tensor, Tensor]:
     """Find the lane each agent [B, N] drives (or walks) on.
 
     Returns:
-        lane [B, N] (-1: none within MAX_OFFSET, for people none within WALKER_OFFSET that leads where they face), arc of its centre on it
-        in m, and its signed offset to the left in m.
+        lane [B, N] (-1: none within MAX_OFFSET, for people none that leads where they face), arc of its centre on it in m (of people also
+        before its start and beyond its end), and its signed offset to the left in m.
     """
     driving = road.nearest_lanes(agents.position, 8)
     walking = road.nearest_lanes(agents.position, 8, (LaneKind.WALKING,))
@@ -108,12 +108,28 @@ def find_lanes(road: RoadMap, agents: Agents) -> tuple[Tensor, Tensor, Tensor]:
     arc, lateral, heading = project_polyline(agents.position.unsqueeze(-2), lines)
     turned = wrap_angle(agents.heading.unsqueeze(-1) - heading).abs()
     cost = lateral.abs() + torch.where(on_foot, 1.0, 3.0) * turned
-    cost = torch.where(candidates >= 0, cost, torch.full_like(cost, torch.inf))
-    cost = torch.where(on_foot & ((turned > math.pi / 2) | (lateral.abs() > WALKER_OFFSET)), torch.full_like(cost, torch.inf), cost)
+    cost = torch.where((candidates >= 0) & ~(on_foot & (turned > math.pi / 2)), cost, torch.full_like(cost, torch.inf))
     best = cost.argmin(-1, keepdim=True)
     pick = lambda values: values.gather(-1, best).squeeze(-1)
-    usable = agents.valid & (agents.kind != int(AgentKind.STATIC)) & (pick(cost) < MAX_OFFSET)
-    return torch.where(usable, pick(candidates), torch.full_like(pick(candidates), -1)), pick(arc), pick(lateral)
+    lane, cost, arc, lateral, heading = (pick(values) for values in (candidates, cost, arc, lateral, heading))
+    usable = agents.valid & (agents.kind != int(AgentKind.STATIC)) & (cost < MAX_OFFSET)
+    if bool(on_foot.any()):
+        beyond, aside = _beyond_the_end(road, agents, lane, arc, heading)
+        walks = on_foot.squeeze(-1)
+        arc, lateral = torch.where(walks, arc + beyond, arc), torch.where(walks, aside, lateral)
+        usable = usable & ~(walks & (aside.abs() > WALKER_OFFSET))
+    return torch.where(usable, lane, torch.full_like(lane, -1)), arc, lateral
+
+
+def _beyond_the_end(road: RoadMap, agents: Agents, lane: Tensor, arc: Tensor, heading: Tensor) -> tuple[Tensor, Tensor]:
+    """How far agents [B, N] are ahead (or behind) and to the left of the nearest points of their lanes, which are at arcs [B, N], in m.
+
+    Ways go straight on from a lane's end to the start of the next, so somebody in between, where pavements meet, has an arc beyond the end.
+    """
+    nearest, _ = sample_polyline(road.lane_values(road.centreline, lane), arc.unsqueeze(-1))
+    apart = agents.position - nearest.squeeze(-2)
+    cos, sin = torch.cos(heading), torch.sin(heading)
+    return apart[..., 0] * cos + apart[..., 1] * sin, apart[..., 1] * cos - apart[..., 0] * sin
 
 
 def begin_chain(road: RoadMap, lane: Tensor, identity: Tensor, seed: Tensor, arriving: Tensor | None = None) -> Tensor:
