@@ -74,6 +74,7 @@ class Driver:
 
     name = "driver"
     privileged = True
+    looks = False  # at pictures
     salt = 0
     correlation_s = 1.0
 

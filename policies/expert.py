@@ -49,6 +49,7 @@ class Expert:
     """
 
     privileged = True
+    looks = False  # at pictures
 
     def __init__(self, config: ExpertConfig | None = None, name: str = "expert") -> None:
         self.config = config or ExpertConfig()
