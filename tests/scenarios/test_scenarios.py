@@ -205,7 +205,7 @@ def test_a_road_that_does_not_fit_is_named() -> None:
 
 def test_without_a_scenario_nothing_changes() -> None:
     assert draw_scenario(5) == dataclasses.replace(draw_scenario(5), incident=None)
-    assert type(learned().reset([5]).memory).__name__ == "IdmMemory"
+    assert type(learned().reset([5]).memory).__name__ == "LearnedMemory"
 
 
 @pytest.mark.parametrize("name", ["hard_braking_lead", "jaywalker", "blocked_lane", "dense_stop_and_go"])

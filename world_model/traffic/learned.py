@@ -15,13 +15,14 @@ from ...road import LaneKind, RoadMap
 from ...scenario import nearest
 from ...scene import DT, Agents, Ego, Scene
 from .draws import uniform
+from .hazards import FAR_AHEAD, Hazards
 from .interface import SLOTS
 from .memory import IdmMemory, character, clear, join_pavements, nearest_agents
 from .motion import move
 from .network import TrafficNetwork
 from .paths import begin_chain, find_lanes, lane_rows
 from .spawning import FAR, spawn
-from .views import FAR_AHEAD, Hazards, Ways, find_ways, look_around
+from .views import Ways, find_ways, look_around
 from .vocabulary import GROUPS, HORIZON, group_of
 
 PERIOD = round(HORIZON / DT)  # steps between an agent's decisions

@@ -16,6 +16,7 @@ from ...geometry import project_polyline
 from ...road import LIGHTS, LaneKind, RoadMap, SignalState
 from ...scene import AgentKind, Agents, Ego, Scene
 from . import junctions
+from .hazards import FAR_AHEAD, Hazards, forbidden_line, out_of_lane
 from .memory import IdmMemory
 from .paths import Paths, follow, lane_rows
 from .sight import ending_lanes
@@ -27,16 +28,12 @@ NEIGHBOURS = 12
 NEAREST = 80.0  # m beyond which others are not seen
 MEETING = 2.6  # m between two ways that counts as crossing, near
 PATIENCE = 3.0  # how much farther aside than ahead somebody may be to be seen last
-FAR_AHEAD = 120.0  # m, stands for nothing ahead
 STANDSTILL_LINE = 1.0  # m past its line from where on an agent has passed a signal
 
-YELLOW_BRAKING = 3.0  # m/s2 above which a yellow light is passed
-PAST_STOPPING = 9.0  # m/s2 above which even a red one is
 SIDE_ROOM = (1.0, 1.2)  # m before and behind, and beside, that must be free to move there
 CROSSING_TIME = 1.5  # s; whoever crosses farther ahead will be gone
 YIELDING_TIME = 2.5  # s ahead that is looked for somebody on foot who will be in the way by then
 WALKER_REACH = 1.6  # m beside the way's middle that must be free of people
-OVER_EDGE = 1.2  # m that an agent may stick out of its lane
 STYLE = slice(10, 14)  # where an agent's own numbers tell its style, and whether it is known
 OWN, WAY, OTHER = 40, POINTS // PARTS * 6, 27  # numbers of the agent, of one part of its way, of another road user
 
@@ -49,17 +46,6 @@ class Views(Batched):
     way: Tensor  # [B, M, PARTS, WAY]
     others: Tensor  # [B, M, NEIGHBOURS, OTHER]
     seen: Tensor  # bool [B, M, NEIGHBOURS], which others there are
-
-
-class Hazards(NamedTuple):
-    """What agents must not drive into, [B, M]; FAR_AHEAD where there is nothing."""
-
-    line: Tensor  # m from the front to a stop line whose signal forbids to go on
-    gap: Tensor  # m from the front to whoever is in the way
-    leader_speed: Tensor  # m/s, its speed along the way
-    beside: Tensor  # bool [B, M, 2], somebody is close on the left, on the right (turned round where traffic drives on the left)
-    edge: Tensor  # bool [B, M, 2], out of the lane with none beside it on the left, on the right (turned round likewise)
-    near: Tensor  # [B, M, K, 8] the nearest others: x, y, vx, vy, heading in the agent's frame, length, width, whether there is one
 
 
 class Ways(NamedTuple):
@@ -108,19 +94,10 @@ def look_around(scene: Scene, ego: Ego, memory: IdmMemory, ways: Ways, slots: Te
     others, seen, leader = _others(everyone, mine, slots)
     own = _own(scene, memory, ways, slots, mine, pick(line), pick(shown), way, limits, leader, batch)
     views = Views(own, _way(mine, ways, limits, kinds, batch, slots), others, seen)
-    line = _forbidden(pick(line), pick(shown), mine.speed)
-    edge = _at_edge(road, memory, ways, agents)[batch, slots]
+    line = forbidden_line(pick(line), pick(shown), mine.speed)
+    edge = out_of_lane(road, memory.lateral, ways.rows[..., 1], agents.width)[batch, slots] & pick(ways.on_lane).unsqueeze(-1)
     edge = torch.where(side.unsqueeze(-1) > 0, edge, edge.flip(-1))
     return views, Hazards(line, leader.hazard_gap, leader.hazard_speed, leader.beside, edge, leader.near)
-
-
-def _at_edge(road: RoadMap, memory: IdmMemory, ways: Ways, agents: Agents) -> Tensor:
-    """Whether agents have come out of their lane [B, N, 2], to the left, to the right, where no other lane is beside it."""
-    rows = ways.rows[..., 1]
-    room = 0.5 * (road.width.reshape(-1)[rows] - agents.width).clamp_min(0) + OVER_EDGE
-    alone = torch.stack((road.left.reshape(-1)[rows], road.right.reshape(-1)[rows]), -1) < 0
-    out = torch.stack((memory.lateral > room, -memory.lateral > room), -1)
-    return alone & out & ways.on_lane.unsqueeze(-1)
 
 
 def next_signal(scene: Scene, ways: Ways, chain: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,14 +119,6 @@ def next_signal(scene: Scene, ways: Ways, chain: Tensor) -> tuple[Tensor, Tensor
     line, place = room.min(-1)
     shown = torch.where(line < FAR_AHEAD, state.gather(-1, place.unsqueeze(-1)).squeeze(-1), torch.zeros_like(place))
     return line, shown
-
-
-def _forbidden(line: Tensor, shown: Tensor, speed: Tensor) -> Tensor:
-    """Distance [B, M] to the line where a light is red, or yellow with room to stop; FAR_AHEAD elsewhere."""
-    needed = speed.square() / 2 / line.clamp_min(0.1)
-    red = (shown == int(SignalState.RED)) & (needed < PAST_STOPPING)
-    yellow = (shown == int(SignalState.YELLOW)) & (needed < YELLOW_BRAKING)
-    return torch.where((red | yellow) & (line > 0), line, torch.full_like(line, FAR_AHEAD))
 
 
 class _Leader(NamedTuple):
