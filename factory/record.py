@@ -90,11 +90,11 @@ def record(
     Path(out).mkdir(parents=True, exist_ok=True)
     wanted = [seed * EPISODES_PER_SEED + k for k in range(episodes)]
     done = {c.provenance.get("seed") for c in _stored(out)}
-    todo = [s for s in wanted if s not in done]
-    count = min(workers or os.cpu_count() or 1, max(1, len(todo)))
+    missing = [s for s in wanted if s not in done]
+    count = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     started, frames = time.perf_counter(), 0
-    with tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="recording", unit="episode") as bar:
-        for clip_frames in _serial(job, todo) if count == 1 else _parallel(job, todo, count):
+    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="recording", unit="episode") as bar:
+        for clip_frames in _serial(job, missing) if count == 1 else _parallel(job, missing, count):
             frames += clip_frames
             bar.update()
             bar.set_postfix_str(f"{frames / (time.perf_counter() - started):.0f} frames/s")

@@ -1,4 +1,4 @@
-"""What rule-driven agents remember, how each one drives, and keeping their slots."""
+"""What agents remember of their ways, how each one drives, and keeping their slots."""
 
 from __future__ import annotations
 
