@@ -45,6 +45,25 @@ def test_a_car_ahead_covers_the_pixels_its_box_projects_to(rasterise) -> None:
     assert rows.min() < top < bottom
 
 
+def test_pixels_of_a_road_user_know_their_place_in_its_box(rasterise) -> None:
+    cars = [roads.agent_row(AgentKind.CAR, 30.0, -1.75), roads.agent_row(AgentKind.CAR, 34.0, 1.75, heading=math.pi)]
+    scene = roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=cars)
+    along, across, up = rasterise(scene).channels[0, [CHANNEL[n] for n in ("along", "across", "up")]].float()
+    owner = rasterise.instances(scene)[0]
+    for slot, end in ((0, 0), (1, 255)):  # the back of one that goes ahead, the front of one that comes
+        facing = (owner == slot) & ((along - end).abs() < 4)
+        rows, columns = torch.nonzero(facing, as_tuple=True)
+        sign = -1 if slot == 0 else 1  # its left is on the left of the picture when seen from behind
+        assert len(rows) > 30
+        for values, place, step in ((across, columns, sign), (up, rows, -1)):
+            slope = torch.corrcoef(torch.stack((values[facing], place.float())))[0, 1]
+            assert slope * step > 0.9
+        assert up[facing].min() < 60
+        assert up[facing].max() > 140
+    assert (along[owner < 0] > 0).float().mean() < 0.01  # pixels on an outline may be either's
+    assert (along[owner >= 0] > 0).float().mean() > 0.97
+
+
 def test_a_nearer_box_hides_a_farther_one_and_depth_is_the_distance_along_the_axis(rasterise) -> None:
     near = roads.agent_row(AgentKind.BUS, 40.0, -1.75, colour=(1.0, 0.0, 0.0))
     far = roads.agent_row(AgentKind.CAR, 70.0, -1.75, colour=(0.0, 0.0, 1.0))

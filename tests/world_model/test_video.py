@@ -12,7 +12,7 @@ from xpeng_world.errors import CheckpointError, ConfigError, DataError, Training
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.vehicles import bicycle_step
 from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model, untrained
-from xpeng_world.world_model.video.layout import LayoutRasteriser, composite
+from xpeng_world.world_model.video.layout import CHANNEL, LayoutRasteriser, composite
 from xpeng_world.world_model.video.pipeline import episode_noise
 from xpeng_world.world_model.video.sizes import SIZES
 from xpeng_world.world_model.video.store import build_store
@@ -112,9 +112,12 @@ def test_mirrored_windows_are_windows_of_the_mirrored_drive(tmp_path: Path) -> N
     store = build_store([painted_clip(6)], tmp_path / "store")
     samples = store.samples(store.windows(2)[0][:2], 2)
     again = mirror(mirror(samples))
-    for field in ("frames", "layout", "flow", "actions", "ego", "motion"):
+    for field in ("frames", "layout", "flow", "actions", "ego", "motion", "gaze"):
         assert torch.equal(getattr(again, field), getattr(samples, field))
     assert torch.equal(mirror(samples).actions[..., 0], -samples.actions[..., 0])
+    across, flipped = (one.layout[:, :, CHANNEL["across"]].int() for one in (samples, mirror(samples)))
+    assert (across > 0).any()
+    assert torch.equal(flipped.flip(-1)[across > 0], 256 - across[across > 0])
 
 
 def config(out: Path, **changes: object) -> TrainWorldConfig:

@@ -39,6 +39,7 @@ def corrupted_condition(
     config: CorruptionConfig,
     generator: torch.Generator,
     level: Tensor,
+    gaze: Tensor,
     column: int = 0,
     moved: bool = True,
 ) -> Condition:
@@ -56,20 +57,23 @@ def corrupted_condition(
         config: how often.
         generator: the source of every draw (on the CPU).
         level: [B] in {0: full layout, 1: without scenery, 2: none}, see `draw_levels`.
+        gaze: [B, 2, H, W], see `sky.gaze`.
         column: of the camera's picture at which a crop begins.
         moved: whether the previous frames are warped.
     """
     batch, device = before.shape[0], before.device
     draw = lambda: torch.rand(batch, generator=generator).to(device)
-    channels = layout.float() / 255
+    channels = layout.float().mul_(1 / 255)
     bare, none = (level == 1) & has_scene, (level == 2) & has_scene
-    if bool((bare | none).any()):
-        empty = plane_flow(motion.cpu()).to(device)[..., column : column + before.shape[-1]]
+    rows = (bare | none).nonzero().flatten()
+    if len(rows):
+        empty = plane_flow(motion[rows].cpu()).to(device)[..., column : column + before.shape[-1]]
         empty[:, 0] -= column
-        kept = without_scenery(channels)
-        hidden = (kept != channels).any(1, keepdim=True)
-        flow = torch.where(none.view(-1, 1, 1, 1) | (hidden & bare.view(-1, 1, 1, 1)), empty, flow)
-        channels = torch.where(bare.view(-1, 1, 1, 1), kept, channels) * (~none).view(-1, 1, 1, 1)
+        whole, none_here = channels[rows], none[rows].view(-1, 1, 1, 1)
+        kept = without_scenery(whole)
+        hidden = (kept != whole).any(1, keepdim=True)
+        flow = flow.index_copy(0, rows, torch.where(none_here | hidden, empty, flow[rows]))
+        channels[rows] = kept * ~none_here
     context_noise = torch.where(draw() < config.noise_context, config.max_context_noise * draw().square(), torch.zeros_like(draw()))
     noise = torch.randn(before.shape, generator=generator).to(device)
     soft = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(before, 2), scale_factor=2, mode="bilinear")
@@ -91,6 +95,7 @@ def corrupted_condition(
         numbers=numbers * mask,
         appearance=torch.where(draw() < config.drop_appearance, torch.full_like(appearance, UNKNOWN_APPEARANCE), appearance),
         context_noise=context_noise,
+        gaze=gaze,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...scene import Appearance
 from .layout import CHANNELS
+from .sky import FEATURES, SkyMap
 
 NUMBERS = ("steering", "pedal", "speed", "acceleration", "yaw_rate", "action_known", "ego_known", "layout_known")
 UNKNOWN_APPEARANCE = len(Appearance)
@@ -25,6 +26,7 @@ class DenoiserConfig:
     condition_width: int = 128
     layout_channels: int = len(CHANNELS)
     warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
+    sky: bool = True  # whether there is a learned panorama of the sky
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Condition:
     numbers: Tensor  # [B, len(NUMBERS)] scaled to about [-1, 1]
     appearance: Tensor  # [B] Appearance or UNKNOWN_APPEARANCE
     context_noise: Tensor  # [B] in [0, 1], how corrupted the warped frame is
+    gaze: Tensor  # [B, 2, H, W] where pixels look, see `sky.gaze`
 
 
 class Modulation(nn.Module):
@@ -88,15 +91,18 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         condition_width: int = 128,
         layout_channels: int = len(CHANNELS),
         warp: bool = True,
+        sky: bool = False,
     ) -> None:
         super().__init__()
         self.warp = warp
+        self.layout_channels = layout_channels
+        self.sky_map = SkyMap() if sky else None
         widths = widths or DenoiserConfig().widths
         depths = depths or DenoiserConfig().depths
         self.embed_numbers = nn.Linear(len(NUMBERS) + 2 * 8, condition_width)
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
-        inputs = 3 + 3 + 1 + layout_channels
+        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0)
         self.stem = nn.Conv2d(4 * inputs, widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -123,7 +129,7 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
             level: [B] t in [0, 1]; 1 is pure noise.
             condition: images of the same size.
         """
-        x = torch.cat((noisy, condition.warped, condition.seen, condition.layout), 1)
+        x = gathered(noisy, condition, self.layout_channels, self.sky_map)
         vector = torch.cat((condition.numbers, fourier(level), fourier(condition.context_noise)), -1).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
@@ -143,6 +149,14 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         x = nn.functional.pixel_shuffle(x, 2)
         keep = torch.sigmoid(x[:, 3:4]) * condition.seen
         return x[:, :3] + keep * condition.warped
+
+
+def gathered(noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None) -> Tensor:
+    """All images that a painter is given, [B, C, H, W]; the first `layout_channels` of the layout, for weights that know no later ones."""
+    images = [noisy, condition.warped, condition.seen, condition.layout[:, :layout_channels]]
+    if sky is not None:
+        images.append(sky(condition.gaze, condition.layout))
+    return torch.cat(images, 1)
 
 
 def fourier(value: Tensor) -> Tensor:

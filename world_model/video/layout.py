@@ -24,12 +24,14 @@ CHANNELS = (
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
+    "along", "across", "up",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
 AGENT_CHANNELS = tuple(CHANNEL[n] for n in ("body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person"))
 SIGNAL_CHANNELS = tuple(CHANNEL[name] for name in ("signal", "red", "yellow", "green"))
 MARKING_CHANNELS = tuple(CHANNEL[name] for name in ("edge", "dash", "centre", "stop"))
+COVER_CHANNELS = slice(CHANNEL["ground"], CHANNEL["green"] + 1)  # what a pixel shows; they add up to 1, to 0 in the sky
 REACH = 260.0  # m, how far the layout sees
 SIGNAL_LENS = 0.8  # m, size of a signal's lens
 SIGNAL_PITCH = 0.88  # m between the lenses of a signal
@@ -101,7 +103,7 @@ _PARTS, _PART_COUNT = _parts_table()
 class Layout(Batched):
     """Layout of a view and how its pixels moved since the view before."""
 
-    channels: Tensor  # [B, len(CHANNELS), H, W] uint8, 0 to 255; inverse depth as the square root of 2.5 / depth
+    channels: Tensor  # [B, len(CHANNELS), H, W] uint8, 0 to 255; inverse depth as the square root of 2.5 / depth; see also `raster.motion`
     flow: Tensor  # [B, 2, H, W] float32, where each pixel was in the previous image (u right, v down, pixels; centre of the first: 0.5)
 
 
@@ -239,6 +241,7 @@ class LayoutRasteriser:
         raster.motion(
             view.buffer, view.inverse_depth, view.fixed, view.owner, state[:, :3].copy(), agent_before,
             scene.ego.state[b, :3].double().numpy(), before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
+            state[:, 5:8].copy(), channels[CHANNEL["along"] :],
         )  # fmt: skip
 
 

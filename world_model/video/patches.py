@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ...camera import CAMERA
 from ...scene import Appearance
-from .denoiser import NUMBERS, Condition, fourier
+from .denoiser import NUMBERS, Condition, fourier, gathered
 from .layout import CHANNELS
+from .sky import FEATURES, SkyMap
 
 PATCH = 8
 
@@ -31,6 +32,7 @@ class PatchConfig:
     heads: int = 5
     layout_channels: int = len(CHANNELS)
     warp: bool = True
+    sky: bool = True
 
 
 class PatchBlock(nn.Module):
@@ -59,10 +61,20 @@ class PatchTransformer(ModelMixin, ConfigMixin):
     config_name = "config.json"  # type: ignore[assignment]
 
     @register_to_config
-    def __init__(self, width: int = 160, layers: int = 4, heads: int = 5, layout_channels: int = len(CHANNELS), warp: bool = True) -> None:
+    def __init__(
+        self,
+        width: int = 160,
+        layers: int = 4,
+        heads: int = 5,
+        layout_channels: int = len(CHANNELS),
+        warp: bool = True,
+        sky: bool = False,
+    ) -> None:
         super().__init__()
         self.warp = warp
-        inputs = 3 + 3 + 1 + layout_channels
+        self.layout_channels = layout_channels
+        self.sky_map = SkyMap() if sky else None
+        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0)
         rows, columns = CAMERA.height // PATCH, CAMERA.width // PATCH
         self.place = nn.Parameter(0.02 * torch.randn(1, width, rows, columns))
         self.enter = nn.Conv2d(inputs, width, PATCH, stride=PATCH)
@@ -81,7 +93,7 @@ class PatchTransformer(ModelMixin, ConfigMixin):
 
     def forward(self, noisy: Tensor, level: Tensor, condition: Condition) -> Tensor:
         """Predict the clean frame; a crop is taken to begin at the left of the camera's picture."""
-        images = torch.cat((noisy, condition.warped, condition.seen, condition.layout), 1)
+        images = gathered(noisy, condition, self.layout_channels, self.sky_map)
         x = self.enter(images)
         rows, columns = x.shape[2:]
         x = (x + self.place[..., :rows, :columns]).flatten(2).transpose(1, 2)

@@ -184,11 +184,14 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def motion(buffer, inverse_depth, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out):
+def motion(
+    buffer, inverse_depth, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out, agent_size, place
+):
     """Where each pixel of the coarse image was in the previous one, out [2, H, W] pixels (u, v): static world and moving boxes.
 
     agent_of_face [D] is the agent's slot, or negative, of face `fixed` and on; agent_now and agent_before [N, 3]
-    are x, y, heading. Sky moves with the rotation alone.
+    are x, y, heading. Sky moves with the rotation alone. Pixels of a road user also get their place in its box of agent_size [N, 3]
+    (length, width, height): place [3, H, W] is 1 to 255 from rear to front, right to left and bottom to top, 0 elsewhere.
     """
     height, width = out.shape[1], out.shape[2]
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
@@ -217,10 +220,15 @@ def motion(buffer, inverse_depth, fixed, agent_of_face, agent_now, agent_before,
             y = -right
             wx, wy = pose_now[0] + x * cos - y * sin, pose_now[1] + x * sin + y * cos
             slot = agent_of_face[face - fixed] if face >= fixed else -1
+            for k in range(3):
+                place[k, row, column] = 0
             if slot >= 0:
                 ca, sa = math.cos(agent_now[slot, 2]), math.sin(agent_now[slot, 2])
                 ex, ey = wx - agent_now[slot, 0], wy - agent_now[slot, 1]
                 lx, ly = ex * ca + ey * sa, -ex * sa + ey * ca
+                share = (lx / agent_size[slot, 0] + 0.5, ly / agent_size[slot, 1] + 0.5, z / agent_size[slot, 2])
+                for k in range(3):
+                    place[k, row, column] = 1 + int(254 * min(max(share[k], 0.0), 1.0))
                 cb, sb = math.cos(agent_before[slot, 2]), math.sin(agent_before[slot, 2])
                 wx = agent_before[slot, 0] + lx * cb - ly * sb
                 wy = agent_before[slot, 1] + lx * sb + ly * cb

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .denoiser import DenoiserConfig, FrameDenoiser
 from .patches import PatchConfig, PatchTransformer
 
@@ -32,3 +34,42 @@ def load_painter(folder: Path) -> Painter:
     kind = json.loads((folder / "config.json").read_text()).get("_class_name")
     painter = PatchTransformer if kind == "PatchTransformer" else FrameDenoiser
     return painter.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+
+
+_INPUTS = {"stem.weight": (0, 4), "enter.weight": (0, 1), "smooth.0.weight": (4, 1)}  # columns before the images, columns an image
+_FIXED = 3 + 3 + 1  # images before the layout
+
+
+def take_over(painter: Painter, trained: Painter) -> None:
+    """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
+
+    It paints as the other does until it is trained: layout channels that are new to it have weights of 0, and a new panorama of the sky
+    is 0 itself.
+
+    Raises:
+        ValueError: a painter of another kind or size.
+    """
+    if type(painter) is not type(trained):
+        raise ValueError(f"a {type(trained).__name__}")
+    wanted, known = painter.state_dict(), trained.state_dict()
+    for name, (before, columns) in _INPUTS.items():
+        if name in known and known[name].shape[0] == wanted[name].shape[0]:
+            known[name] = _widened(known[name], wanted[name], painter, trained, before, columns)
+    if trained.sky_map is None and painter.sky_map is not None:
+        known["sky_map.panorama"] = torch.zeros_like(wanted["sky_map.panorama"])
+    for name, value in wanted.items():
+        if name not in known or known[name].shape != value.shape:
+            raise ValueError(f"'{name}' of shape {list(known[name].shape) if name in known else 'none'} instead of {list(value.shape)}")
+    painter.load_state_dict(known)
+
+
+def _widened(known: torch.Tensor, wanted: torch.Tensor, painter: Painter, trained: Painter, before: int, columns: int) -> torch.Tensor:
+    """Weights of the layer that the images enter by, spread over the images that the painter is given."""
+    shared = before + columns * (_FIXED + min(trained.layout_channels, painter.layout_channels))
+    old_sky, new_sky = (before + columns * (_FIXED + one.layout_channels) for one in (trained, painter))
+    out = wanted.clone()
+    out[:, shared:new_sky] = 0
+    out[:, :shared] = known[:, :shared]
+    if trained.sky_map is not None and painter.sky_map is not None:
+        out[:, new_sky:] = known[:, old_sky:]
+    return out

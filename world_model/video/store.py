@@ -28,9 +28,10 @@ from ...errors import DataError
 from .denoiser import UNKNOWN_APPEARANCE
 from .layout import AGENT_CHANNELS, CHANNELS, LayoutRasteriser
 from .plain_motion import STILL, PlainMotion, fit_motion, past_commands
+from .sky import gaze
 from .warp import ego_motion, plane_flow
 
-STORE_FORMAT = 5
+STORE_FORMAT = 6
 PLAIN = "plain_motion.json"  # how pixels of clips without a scene move
 FIT_CLIPS = 24  # such clips that the motion is fitted to
 FLOW_SCALE = 32  # stored flow is in 1/32 pixel
@@ -49,6 +50,7 @@ class Samples:
     motion: Tensor  # [B, K, 3] previous ego pose in the present frame
     appearance: Tensor  # [B]
     has_scene: Tensor  # [B] bool
+    gaze: Tensor  # [B, K, 2, H, W] where the pixels of frames 1 to K look, see `sky.gaze`
     column: int = 0  # where the windows begin in the camera's picture, where they are crops
 
 
@@ -217,15 +219,18 @@ class FrameStore:
         layout = np.stack([self.layout(int(i)) for i in flat])
         flow = take("flow", flat).float() / FLOW_SCALE
         shape = (len(first), length)
+        ego, known = take("ego", later), take("has_scene", index[:, 0])
+        heading = ego[..., 2].where(known.unsqueeze(-1), torch.nan)
         return Samples(
             frames=take("frames", index),
             layout=torch.from_numpy(layout.reshape(*shape, *layout.shape[1:])),
             flow=flow.view(*shape, *flow.shape[1:]),
             actions=take("actions", index[:, :-1]),
-            ego=take("ego", later),
+            ego=ego,
             motion=take("motion", later),
             appearance=take("appearance", index[:, 0]),
-            has_scene=take("has_scene", index[:, 0]),
+            has_scene=known,
+            gaze=gaze(heading.flatten()).unflatten(0, shape),
         )
 
 

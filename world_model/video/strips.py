@@ -42,6 +42,7 @@ def rollout_strip(
             numbers=_numbers(samples.actions[:, k], samples.ego[:, k], samples.has_scene).to(device),
             appearance=samples.appearance.to(device),
             context_noise=torch.zeros(rows, device=device),
+            gaze=samples.gaze[:, k].to(device),
         )
         noise = episode_noise([seed] * rows, [k] * rows, tuple(before.shape[1:])).to(device)
         before = pipeline(condition, noise, 1)

@@ -18,10 +18,10 @@ from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels
 from .generator import FrameGenerator, to_model
-from .layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS
+from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .precision import resolve_precision
-from .sizes import SIZES, new_painter
+from .sizes import SIZES, new_painter, take_over
 from .store import FrameStore, Samples, open_store
 from .streams import RolloutStreams
 
@@ -105,10 +105,10 @@ class WorldTrainer:
             CheckpointError: no world there, or one of another size.
         """
         trained = FrameGenerator.load(folder).pipeline.denoiser
-        wanted = asdict(SIZES[self.config.size])
-        if any(dict(trained.config).get(key) != value for key, value in wanted.items() if key not in ("warp", "condition_width")):
-            raise CheckpointError(f"the world in '{folder}' is not of size '{self.config.size}'; give the size it was trained with")
-        self.model.load_state_dict(trained.state_dict())
+        try:
+            take_over(self.model, trained)
+        except ValueError as error:
+            raise CheckpointError(f"the world in '{folder}' is not of size '{self.config.size}' ({error}); give the size it has") from None
 
     @property
     def progress(self) -> float:
@@ -200,7 +200,7 @@ class WorldTrainer:
         condition = corrupted_condition(
             before.to(device), layout, samples.flow[:, 0].to(device), samples.actions[:, 0].to(device), samples.ego[:, 0].to(device),
             samples.motion[:, 0].to(device), samples.appearance.to(device), samples.has_scene.to(device),
-            config.corruption, generator, level.to(device), samples.column, config.warp,
+            config.corruption, generator, level.to(device), samples.gaze[:, 0].to(device), samples.column, config.warp,
         )  # fmt: skip
         batch = len(target)
         noise_level = torch.rand(batch, generator=generator)
@@ -271,22 +271,25 @@ def _crop(samples: Samples, offset: int) -> Samples:
     flow[:, :, 0] -= offset
     return Samples(
         samples.frames[:, :, :, columns], samples.layout[..., columns], flow,
-        samples.actions, samples.ego, samples.motion, samples.appearance, samples.has_scene, column=offset,
+        samples.actions, samples.ego, samples.motion, samples.appearance, samples.has_scene, samples.gaze[..., columns], column=offset,
     )  # fmt: skip
 
 
 def mirror(samples: Samples) -> Samples:
     """The mirror image of windows: pictures, layouts and motion reflected, steering and yaw negated.
 
-    Normals are left as they are: they say how a face is lit, and the light of a mirrored picture is the original's.
+    Normals and directions into the sky are left as they are: they say how a face is lit and which clouds stand there, and a mirrored
+    picture has the light and the clouds of the original.
     """
-    layout = samples.layout.flip(-1)
+    layout = samples.layout.flip(-1).clone()
+    across = layout[:, :, CHANNEL["across"]]
+    across[across > 0] = (256 - across[across > 0].int()).to(torch.uint8)  # type: ignore[index]
     flow = samples.flow.flip(-1).clone()
     flow[:, :, 0] = samples.frames.shape[3] - flow[:, :, 0]
     return Samples(
         samples.frames.flip(3), layout, flow,
         samples.actions * torch.tensor([-1.0, 1.0]), samples.ego * torch.tensor([1.0, -1, -1, 1, 1, -1, -1]),
-        samples.motion * torch.tensor([1.0, -1, -1]), samples.appearance, samples.has_scene,
+        samples.motion * torch.tensor([1.0, -1, -1]), samples.appearance, samples.has_scene, samples.gaze.flip(-1),
     )  # fmt: skip
 
 
