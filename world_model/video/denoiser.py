@@ -27,6 +27,7 @@ class DenoiserConfig:
     layout_channels: int = len(CHANNELS)
     warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
     sky: bool = True  # whether there is a learned panorama of the sky
+    spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
 
 
 @dataclass
@@ -92,14 +93,15 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         layout_channels: int = len(CHANNELS),
         warp: bool = True,
         sky: bool = False,
+        spans: bool = False,
     ) -> None:
         super().__init__()
-        self.warp = warp
+        self.warp, self.spans = warp, spans
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
         widths = widths or DenoiserConfig().widths
         depths = depths or DenoiserConfig().depths
-        self.embed_numbers = nn.Linear(len(NUMBERS) + 2 * 8, condition_width)
+        self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, condition_width)
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
         inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0)
@@ -121,16 +123,18 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         self.out.bias.data.zero_()  # type: ignore[union-attr]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
-    def forward(self, noisy: Tensor, level: Tensor, condition: Condition) -> Tensor:
+    def forward(self, noisy: Tensor, level: Tensor, condition: Condition, span: Tensor | None = None) -> Tensor:
         """Predict the clean frame.
 
         Args:
             noisy: [B, 3, H, W], (1 - t) x0 + t noise.
             level: [B] t in [0, 1]; 1 is pure noise.
             condition: images of the same size.
+            span: [B] how far the sampler's step goes, for a painter with `spans`; where it is 0 or not given, the mean of all clean
+                frames that fit is painted, else one of them.
         """
         x = gathered(noisy, condition, self.layout_channels, self.sky_map)
-        vector = torch.cat((condition.numbers, fourier(level), fourier(condition.context_noise)), -1).to(x.dtype)
+        vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
         x = nn.functional.conv2d(x, squares, self.stem.bias, stride=2).contiguous(memory_format=torch.channels_last)
@@ -157,6 +161,14 @@ def gathered(noisy: Tensor, condition: Condition, layout_channels: int, sky: Sky
     if sky is not None:
         images.append(sky(condition.gaze, condition.layout))
     return torch.cat(images, 1)
+
+
+def vectors(level: Tensor, condition: Condition, span: Tensor | None, spans: bool) -> Tensor:
+    """All numbers that a painter is given, [B, N]."""
+    parts = [condition.numbers, fourier(level), fourier(condition.context_noise)]
+    if spans:
+        parts.append(fourier(torch.zeros_like(level) if span is None else span))
+    return torch.cat(parts, -1)
 
 
 def fourier(value: Tensor) -> Tensor:

@@ -78,6 +78,11 @@ class FrameGenerator:
         camera: the pinhole it was trained with.
         layout: how much of the layout the model is shown.
         precision: "float32", or "bfloat16" for processors that have it.
+        shortcut: paint one of the frames that could be there in as few `steps` as are asked for, and not their mean; for weights that
+            were trained with `train-world shortcut=`.
+
+    Raises:
+        ConfigError: an unknown layout level, no steps, or a shortcut with weights that were not trained for it.
     """
 
     def __init__(
@@ -87,17 +92,21 @@ class FrameGenerator:
         camera: Camera = CAMERA,
         layout: LayoutLevel = "full",
         precision: Literal["float32", "bfloat16"] = "float32",
+        shortcut: bool = False,
     ) -> None:
         if layout not in LAYOUT_LEVELS:
             raise ConfigError(f"unknown layout level '{layout}'; known: {', '.join(LAYOUT_LEVELS)}")
         if steps < 1:
             raise ConfigError(f"a frame needs at least 1 sampler step, not {steps}")
+        if shortcut and not pipeline.denoiser.spans:
+            raise ConfigError("these weights know no shortcuts; train some with `xpeng-world train-world shortcut=0.25`")
         self.pipeline = pipeline
         self.pipeline.denoiser.eval()
         self.steps = steps
         self.camera = camera
         self.layout_level = layout
         self.precision = precision
+        self.shortcut = shortcut
         self._rasterise = LayoutRasteriser(camera)
 
     @property
@@ -168,7 +177,7 @@ class FrameGenerator:
     def _paint(self, condition: Condition, seed: Tensor, step: Tensor, salt: int = 0) -> Tensor:
         noise = episode_noise(seed.tolist(), step.tolist(), (3, self.camera.height, self.camera.width), salt).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self.pipeline(condition, noise, self.steps).cpu()
+            return self.pipeline(condition, noise, self.steps, self.shortcut).cpu()
 
     def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
         """What the denoiser is told of scenes [B], given the frames before [B, 3, H, W] in [-1, 1]."""

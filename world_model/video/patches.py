@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...camera import CAMERA
 from ...scene import Appearance
-from .denoiser import NUMBERS, Condition, fourier, gathered
+from .denoiser import NUMBERS, Condition, gathered, vectors
 from .layout import CHANNELS
 from .sky import FEATURES, SkyMap
 
@@ -33,6 +33,7 @@ class PatchConfig:
     layout_channels: int = len(CHANNELS)
     warp: bool = True
     sky: bool = True
+    spans: bool = False
 
 
 class PatchBlock(nn.Module):
@@ -69,16 +70,17 @@ class PatchTransformer(ModelMixin, ConfigMixin):
         layout_channels: int = len(CHANNELS),
         warp: bool = True,
         sky: bool = False,
+        spans: bool = False,
     ) -> None:
         super().__init__()
-        self.warp = warp
+        self.warp, self.spans = warp, spans
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
         inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0)
         rows, columns = CAMERA.height // PATCH, CAMERA.width // PATCH
         self.place = nn.Parameter(0.02 * torch.randn(1, width, rows, columns))
         self.enter = nn.Conv2d(inputs, width, PATCH, stride=PATCH)
-        self.embed_numbers = nn.Linear(len(NUMBERS) + 2 * 8, width)
+        self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, width)
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.blocks = nn.ModuleList(PatchBlock(width, heads) for _ in range(layers))
@@ -91,13 +93,13 @@ class PatchTransformer(ModelMixin, ConfigMixin):
             nn.init.zeros_(parameter)
         self.smooth = nn.Sequential(nn.Conv2d(4 + inputs, 16, 3, padding=1), nn.SiLU(), last)  # across the patches' edges
 
-    def forward(self, noisy: Tensor, level: Tensor, condition: Condition) -> Tensor:
+    def forward(self, noisy: Tensor, level: Tensor, condition: Condition, span: Tensor | None = None) -> Tensor:
         """Predict the clean frame; a crop is taken to begin at the left of the camera's picture."""
         images = gathered(noisy, condition, self.layout_channels, self.sky_map)
         x = self.enter(images)
         rows, columns = x.shape[2:]
         x = (x + self.place[..., :rows, :columns]).flatten(2).transpose(1, 2)
-        vector = torch.cat((condition.numbers, fourier(level), fourier(condition.context_noise)), -1).to(x.dtype)
+        vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         for block in self.blocks:
             x = block(x, vector)

@@ -24,27 +24,30 @@ class FramePipeline(DiffusionPipeline):
         self.register_modules(denoiser=denoiser, scheduler=scheduler)  # type: ignore[attr-defined]
 
     @torch.no_grad()
-    def __call__(self, condition: Condition, noise: Tensor, steps: int = 1) -> Tensor:
+    def __call__(self, condition: Condition, noise: Tensor, steps: int = 1, shortcut: bool = False) -> Tensor:
         """Paint frames.
 
         Args:
             condition: of B frames.
             noise: [B, 3, H, W] standard normal, the start of the path.
             steps: Euler steps from pure noise; one step is the denoiser's own estimate.
+            shortcut: tell the denoiser how far its steps go, if it was trained to know.
 
         Returns:
             frames [B, 3, H, W] in [-1, 1].
         """
-        self.scheduler.set_timesteps(steps, device=noise.device)
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+        self.scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=noise.device)  # its own end just above 0
         sample = noise
         for i, timestep in enumerate(self.scheduler.timesteps):
             level = self.scheduler.sigmas[i].to(noise.device).expand(noise.shape[0])
-            clean = self.denoiser(sample, level, condition).float().clamp(-1, 1)
-            if i + 1 == steps:
-                return clean
-            velocity = (sample - clean) / level.view(-1, 1, 1, 1)
-            sample = self.scheduler.step(velocity, timestep, sample, return_dict=False)[0]
-        raise ValueError(f"steps must be at least 1, not {steps}")
+            span = level - self.scheduler.sigmas[i + 1].to(noise.device) if shortcut else None
+            clean = self.denoiser(sample, level, condition, span).float().clamp(-1, 1)
+            if i + 1 < steps:
+                velocity = (sample - clean) / level.view(-1, 1, 1, 1)
+                sample = self.scheduler.step(velocity, timestep, sample, return_dict=False)[0]
+        return clean
 
 
 def episode_noise(seeds: Sequence[int] | Tensor, steps: Sequence[int] | Tensor, shape: tuple[int, ...], salt: int = 0) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from ...errors import CheckpointError
 from .layout import AGENT_CHANNELS, CHANNEL
 
-FORMAT = 1  # version of a folder of probes
-LAGS = (4, 2, 0)  # steps of the pictures that motion is read off, before the last one
+FORMAT = 2  # version of a folder of probes
+LAGS = (4, 2, 1, 0)  # steps of the pictures that motion is read off, before the last one
 MOTION = ("steering", "speed", "yaw_rate")  # rad, m/s, rad/s; of a recording without a scene: its steering command, nothing, nothing
 MOTION_SCALE = (0.15, 10.0, 0.25)
 CLASSES = ("agent", "red", "yellow", "green")
@@ -24,8 +25,11 @@ _LIGHTS = tuple(CHANNEL[name] for name in CLASSES[1:])
 _FILE, _PAGE = "probes.safetensors", "probes.json"
 
 
+_GAIN = torch.tensor([5.0 if before - now == 1 else 3.0 for before, now in pairwise(LAGS)]).view(1, -1, 1, 1, 1)  # of small changes
+
+
 class MotionReader(nn.Module):
-    """Inverse dynamics: reads steering, speed and yaw rate off three pictures, 0.4, 0.2 and 0 s ago."""
+    """Inverse dynamics: reads steering, speed and yaw rate off the last picture and how it differs from those 0.1, 0.2 and 0.4 s ago."""
 
     scale: Tensor
 
@@ -33,7 +37,7 @@ class MotionReader(nn.Module):
         super().__init__()
         widths = (32, 48, 64, 96)
         layers: list[nn.Module] = []
-        before = 9
+        before = 3 * len(LAGS)
         for i, width in enumerate(widths):
             kernel = 5 if i < 2 else 3
             layers += [nn.Conv2d(before, width, kernel, stride=2, padding=kernel // 2), nn.GroupNorm(4, width), nn.SiLU()]
@@ -43,9 +47,9 @@ class MotionReader(nn.Module):
         self.register_buffer("scale", torch.tensor(MOTION_SCALE), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Motion [B, 3] in SI units from pictures [B, 3, 3, H, W] in [0, 1], the oldest first."""
-        old, middle, new = pictures.unbind(1)
-        return self.out(self.camera(torch.cat((new - 0.5, 3 * (new - middle), 3 * (middle - old)), 1))) * self.scale
+        """Motion [B, 3] in SI units from pictures [B, len(LAGS), 3, H, W] in [0, 1], the oldest first."""
+        changes = _GAIN.to(pictures) * (pictures[:, 1:] - pictures[:, :-1])
+        return self.out(self.camera(torch.cat((pictures[:, -1] - 0.5, changes.flatten(1, 2)), 1))) * self.scale
 
 
 class SceneReader(nn.Module):

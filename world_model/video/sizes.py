@@ -23,9 +23,9 @@ SIZES: dict[str, DenoiserConfig | PatchConfig] = {
 }
 
 
-def new_painter(size: str, warp: bool = True) -> Painter:
+def new_painter(size: str, warp: bool = True, spans: bool = False) -> Painter:
     """A painter with fresh weights."""
-    config = replace(SIZES[size], warp=warp)
+    config = replace(SIZES[size], warp=warp, spans=spans)
     return PatchTransformer(**asdict(config)) if isinstance(config, PatchConfig) else FrameDenoiser(**asdict(config))
 
 
@@ -37,14 +37,15 @@ def load_painter(folder: Path) -> Painter:
 
 
 _INPUTS = {"stem.weight": (0, 4), "enter.weight": (0, 1), "smooth.0.weight": (4, 1)}  # columns before the images, columns an image
+_NUMBERS = "embed_numbers.weight"
 _FIXED = 3 + 3 + 1  # images before the layout
 
 
 def take_over(painter: Painter, trained: Painter) -> None:
     """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
 
-    It paints as the other does until it is trained: layout channels that are new to it have weights of 0, and a new panorama of the sky
-    is 0 itself.
+    It paints as the other does until it is trained: layout channels that are new to it and the span of a step have weights of 0, and a
+    new panorama of the sky is 0 itself.
 
     Raises:
         ValueError: a painter of another kind or size.
@@ -55,6 +56,8 @@ def take_over(painter: Painter, trained: Painter) -> None:
     for name, (before, columns) in _INPUTS.items():
         if name in known and known[name].shape[0] == wanted[name].shape[0]:
             known[name] = _widened(known[name], wanted[name], painter, trained, before, columns)
+    if painter.spans and not trained.spans:
+        known[_NUMBERS] = torch.cat((known[_NUMBERS], torch.zeros_like(wanted[_NUMBERS][:, known[_NUMBERS].shape[1] :])), 1)
     if trained.sky_map is None and painter.sky_map is not None:
         known["sky_map.panorama"] = torch.zeros_like(wanted["sky_map.panorama"])
     for name, value in wanted.items():

@@ -21,6 +21,7 @@ from .generator import FrameGenerator, to_model
 from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .precision import resolve_precision
+from .shortcut import draw_spans, shortcut_targets
 from .sizes import SIZES, new_painter, take_over
 from .store import FrameStore, Samples, open_store
 from .streams import RolloutStreams
@@ -44,6 +45,7 @@ class TrainWorldConfig:
     warmup: int = 300  # optimiser steps
     ema: float = 0.999
     pure_noise: float = 0.6  # share of samples at noise level 1
+    shortcut: float = 0.0  # share of samples that teach long sampler steps to agree with two shorter ones; 0 builds a model without
     crop_until: float = 0.25  # share of the schedule trained on half-width crops
     rollout_from: float = 0.3  # share of the schedule after which batches come from drives on the model's own frames
     rollout_share: float = 0.75  # of the batches from then on
@@ -84,10 +86,10 @@ class WorldTrainer:
         self.out = Path(config.out)
         self.precision = resolve_precision(config.precision, config.device)
         torch.manual_seed(config.seed)
-        self.model = new_painter(config.size, config.warp).to(config.device)
+        self.model = new_painter(config.size, config.warp, config.shortcut > 0).to(config.device)
         if config.init != "none":
             self._start_from(config.init)
-        self.average = new_painter(config.size, config.warp).to(config.device)
+        self.average = new_painter(config.size, config.warp, config.shortcut > 0).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -205,11 +207,13 @@ class WorldTrainer:
         batch = len(target)
         noise_level = torch.rand(batch, generator=generator)
         noise_level[torch.rand(batch, generator=generator) < config.pure_noise] = 1.0
+        span = draw_spans(noise_level, config.shortcut, generator).to(device)
         noise_level = noise_level.to(device)
         t = noise_level.view(-1, 1, 1, 1)
         noisy = (1 - t) * target + t * torch.randn(target.shape, generator=generator).to(device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            predicted = self.model(noisy, noise_level, condition).float()
+            target = shortcut_targets(self.average, target, noisy, noise_level, span, condition)
+            predicted = self.model(noisy, noise_level, condition, span).float()
         return frame_loss(predicted, target, layout.float() / 255, config.region_weight), predicted.clamp(-1, 1)
 
     def generator(self) -> FrameGenerator:
