@@ -43,6 +43,7 @@ class FidelityConfig:
     clips: int = 16  # of each folder
     seconds: int | None = None  # of the long rollouts: 8 of traffic, else 20, when None
     steps: int = 1  # denoising steps a frame
+    shortcut: bool = False  # whether they paint one of the frames that could be there, for weights trained for it
     strips: int = 3
     seed: int = 0
     probes: str = "shipped"  # or folder of probes
@@ -60,6 +61,7 @@ class FidelityConfig:
         if self.data is not None and set(OF_CLIPS) & set(parts):
             words.append(f"data={_names(self.data)} clips={self.clips} seconds={self.horizon}")
             words.append(f"traffic=[{','.join(self.traffic)}] rollouts={self.rollouts}" if "traffic" in parts else f"steps={self.steps}")
+            words += ["shortcut=true"] * self.shortcut
         if "outcomes" in parts:
             words.append(f"failures={self.failures}")
         if "ranking" in parts:
@@ -121,7 +123,7 @@ class _Measurement:
 
     @cached_property
     def generator(self) -> Generator:
-        return pictures.load_generator(self.config.world, self.config.steps)
+        return pictures.load_generator(self.config.world, self.config.steps, shortcut=self.config.shortcut)
 
     @cached_property
     def clips(self) -> list[Clip]:
@@ -149,7 +151,7 @@ class _Measurement:
         figures = pictures.short_figures(pictures.errors_ahead(self.generator, self.clips, self.mean, config.seed))
         levels: dict[str, LayoutLevel] = {"no_scenery": "no_scenery", "no_layout": "none"}
         for name, level in levels.items():
-            bare = pictures.load_generator(config.world, config.steps, level)
+            bare = pictures.load_generator(config.world, config.steps, level, config.shortcut)
             errors = pictures.errors_ahead(bare, self.clips, self.mean, config.seed, BARE_AHEAD, BARE_AHEAD)
             if errors:
                 figures |= pictures.bare_figures(errors, name)
@@ -229,7 +231,7 @@ class _Measurement:
         """Commands read back from a world that was trained on recordings without scenes."""
         from .plain_video import load_video_world, plain_clips, video_figures
 
-        world = load_video_world(self.config.world, self.config.steps)
+        world = load_video_world(self.config.world, self.config.steps, self.config.shortcut)
         figures, rows = video_figures(world, plain_clips(self.data, self.config.clips), self.probes, self.config.seed)
         write_strip(self.folder / "strip_0.png", rows, ["now", "0.5 s", "1 s", "2 s", "3 s"])
         return figures

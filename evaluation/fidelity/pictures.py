@@ -25,18 +25,18 @@ BARE_AHEAD = 5 * SECOND  # steps of the rollouts without scenery and without a l
 TOGETHER = 24  # rollouts side by side
 
 
-def load_generator(world: str, steps: int, layout: LayoutLevel = "full") -> Generator:
+def load_generator(world: str, steps: int, layout: LayoutLevel = "full", shortcut: bool = False) -> Generator:
     """The video model of a world, sampling with so many denoising steps, shown so much of the layout.
 
     Raises:
-        ConfigError: the reference world, or no folder of that name.
+        ConfigError: the reference world, no folder of that name, or a shortcut with weights that know none.
         CheckpointError: no video model in the folder.
     """
     if world == "reference":
         raise ConfigError("the reference world has no video model; give world=learned or the folder of a trained one")
     if world != "learned" and not Path(world).is_dir():
         raise ConfigError(f"no world '{world}': give learned or the folder of a trained one")
-    return FrameGenerator.load(SHIPPED if world == "learned" else world, steps=steps, layout=layout)
+    return FrameGenerator.load(SHIPPED if world == "learned" else world, steps=steps, layout=layout, shortcut=shortcut)
 
 
 def held_out_clips(data: str, count: int, longest: int) -> list[Clip]:

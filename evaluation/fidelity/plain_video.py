@@ -23,13 +23,13 @@ AHEAD = 3 * SECOND  # steps dreamed from each true picture
 EVERY = SECOND  # steps between the starts
 
 
-def load_video_world(world: str, steps: int) -> VideoWorld:
+def load_video_world(world: str, steps: int, shortcut: bool = False) -> VideoWorld:
     """A world that was trained without scenes.
 
     Raises:
-        ConfigError: a world with scenes.
+        ConfigError: a world with scenes, or a shortcut with weights that know none.
     """
-    loaded = make_world(world) if world in ("learned", "reference") else make_world(world, steps=steps)
+    loaded = make_world(world) if world in ("learned", "reference") else make_world(world, steps=steps, shortcut=shortcut)
     if not isinstance(loaded, VideoWorld):
         raise ConfigError(f"world '{world}' knows its scene; part=video is for weights trained on recordings without scenes")
     return loaded

@@ -86,6 +86,10 @@ def test_a_painter_that_is_given_more_images_paints_as_before_until_it_is_traine
         assert torch.equal(again(noisy, level, asked), new(noisy, level, asked))
         turned = dataclasses.replace(asked, gaze=condition(heading=2.0).gaze)
         assert not torch.allclose(new(noisy, level, turned), new(noisy, level, asked), atol=1e-3)
+        new.sky_map.panorama.zero_()
+        without = new_painter(size, sky=False)
+        take_over(without, new)
+        assert torch.allclose(without(noisy, level, asked), new(noisy, level, asked), atol=1e-5)
 
 
 def test_a_painter_of_another_kind_or_size_is_not_taken_over() -> None:

@@ -23,9 +23,9 @@ SIZES: dict[str, DenoiserConfig | PatchConfig] = {
 }
 
 
-def new_painter(size: str, warp: bool = True, spans: bool = False) -> Painter:
+def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True) -> Painter:
     """A painter with fresh weights."""
-    config = replace(SIZES[size], warp=warp, spans=spans)
+    config = replace(SIZES[size], warp=warp, spans=spans, sky=sky)
     return PatchTransformer(**asdict(config)) if isinstance(config, PatchConfig) else FrameDenoiser(**asdict(config))
 
 
@@ -56,14 +56,15 @@ def take_over(painter: Painter, trained: Painter) -> None:
     for name, (before, columns) in _INPUTS.items():
         if name in known and known[name].shape[0] == wanted[name].shape[0]:
             known[name] = _widened(known[name], wanted[name], painter, trained, before, columns)
-    if painter.spans and not trained.spans:
-        known[_NUMBERS] = torch.cat((known[_NUMBERS], torch.zeros_like(wanted[_NUMBERS][:, known[_NUMBERS].shape[1] :])), 1)
+    if known[_NUMBERS].shape[0] == wanted[_NUMBERS].shape[0]:
+        columns = min(known[_NUMBERS].shape[1], wanted[_NUMBERS].shape[1])
+        known[_NUMBERS] = torch.cat((known[_NUMBERS][:, :columns], torch.zeros_like(wanted[_NUMBERS][:, columns:])), 1)
     if trained.sky_map is None and painter.sky_map is not None:
         known["sky_map.panorama"] = torch.zeros_like(wanted["sky_map.panorama"])
     for name, value in wanted.items():
         if name not in known or known[name].shape != value.shape:
             raise ValueError(f"'{name}' of shape {list(known[name].shape) if name in known else 'none'} instead of {list(value.shape)}")
-    painter.load_state_dict(known)
+    painter.load_state_dict({name: known[name] for name in wanted})
 
 
 def _widened(known: torch.Tensor, wanted: torch.Tensor, painter: Painter, trained: Painter, before: int, columns: int) -> torch.Tensor:

@@ -52,6 +52,7 @@ class TrainWorldConfig:
     rollout_length: int = 60  # steps such a drive lasts on average
     streams: int = 192  # such drives under way
     warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
+    sky: bool = True  # a learned panorama of the sky; without, an ablation
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
@@ -86,10 +87,10 @@ class WorldTrainer:
         self.out = Path(config.out)
         self.precision = resolve_precision(config.precision, config.device)
         torch.manual_seed(config.seed)
-        self.model = new_painter(config.size, config.warp, config.shortcut > 0).to(config.device)
+        self.model = new_painter(config.size, config.warp, config.shortcut > 0, config.sky).to(config.device)
         if config.init != "none":
             self._start_from(config.init)
-        self.average = new_painter(config.size, config.warp, config.shortcut > 0).to(config.device)
+        self.average = new_painter(config.size, config.warp, config.shortcut > 0, config.sky).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)

@@ -110,12 +110,15 @@ def probe_losses(probes: Probes, store: FrameStore, first: np.ndarray, rng: np.r
     seen = torch.stack((~has_scene | (ego[:, 3] > SPEED_FLOOR), has_scene, has_scene), -1)
     error = (probes.motion(pictures) - target) / probes.motion.scale
     motion = (torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=0.3) * seen).sum()
-    wanted = scene_targets(layout)
-    logits = probes.scene(pictures[::SCENES, -1].contiguous(memory_format=torch.channels_last))
     has_scene = has_scene[::SCENES]
-    weight = torch.cat((torch.ones_like(wanted[:, :1]), 1 + (LIGHT_WEIGHT - 1) * wanted[:, 1:]), 1)
-    scene = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="none").mean((1, 2, 3))
-    return {"motion": motion / seen.sum().clamp_min(1), "scene": 10 * (scene * has_scene).sum() / has_scene.sum().clamp_min(1)}
+    scene = motion.new_zeros(())
+    if bool(has_scene.any()):
+        wanted = scene_targets(layout)
+        logits = probes.scene(pictures[::SCENES, -1].contiguous(memory_format=torch.channels_last))
+        weight = torch.cat((torch.ones_like(wanted[:, :1]), 1 + (LIGHT_WEIGHT - 1) * wanted[:, 1:]), 1)
+        scene = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="none").mean((1, 2, 3))
+        scene = (scene * has_scene).sum() / has_scene.sum()
+    return {"motion": motion / seen.sum().clamp_min(1), "scene": 10 * scene}
 
 
 def _meta(config: TrainProbesConfig, step: int) -> dict:
