@@ -290,6 +290,8 @@ def test_mistakes_are_named(recorded, tmp_path):
         pictures.load_generator("reference", 1)
     with pytest.raises(ConfigError, match="no world 'nowhere'"):
         pictures.load_generator("nowhere", 1)
+    with pytest.raises(ConfigError, match=r"no shortcuts.*train-world shortcut="):
+        pictures.load_generator("learned", 1, shortcut=True)
     with pytest.raises(DataError, match="nowhere"):
         pictures.held_out_clips(str(tmp_path / "nowhere"), 1, 10)
     with pytest.raises(ConfigError, match="clips=0"):
