@@ -25,9 +25,23 @@ IMPORT_CODE = "import time; t = time.perf_counter(); import xpeng_world; print(t
 
 
 def bench(
-    world: str | World, out: str, frames: int, repeats: int, batch: int, threads: int | None, reference: bool, make: list[str], rival: bool
+    world: str | World,
+    out: str,
+    frames: int,
+    repeats: int,
+    batch: int,
+    threads: int | None,
+    reference: bool,
+    make: list[str],
+    rival: bool,
+    painter: int = 0,
+    device: str = "cpu",
+    precision: str = "auto",
+    compiled: bool = False,
 ) -> Path:
     """Measure and write metrics.json; prints the figures.
+
+    With `painter` above 0 the video model alone is timed and nothing else: so many frames at once on `device`.
 
     `make` names targets of the Makefile to time in a checkout, each as NAME_s.
     `rival` times a pixel-space U-Net of DIAMOND's size as well, in turns with the world.
@@ -37,6 +51,8 @@ def bench(
     """
     if min(frames, repeats, batch, threads or 1) < 1:
         raise ConfigError(f"frames={frames}, repeats={repeats}, batch={batch} and threads={threads} must be at least 1")
+    if painter:
+        return _bench_painter(str(world), out, frames, repeats, painter, threads, device, precision, compiled)
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -53,6 +69,30 @@ def bench(
         figures |= {f"{target}_s": Estimate(make_seconds(target)) for target in make}
         command = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
         command += f" rival={str(rival).lower()} make=[{','.join(make)}]"
+        record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    path = write_evidence(Path(out) / "metrics.json", record)
+    _print(figures, record["threads"], path)
+    return path
+
+
+def _bench_painter(
+    world: str, out: str, frames: int, repeats: int, batch: int, threads: int | None, device: str, precision: str, compiled: bool
+) -> Path:
+    from .painter_speed import check_device, painted_per_second
+
+    if batch < 1:
+        raise ConfigError(f"painter={batch} must be at least 1, or 0 to time the world")
+    check_device(device)
+    before, began = torch.get_num_threads(), time.perf_counter()
+    torch.set_num_threads(threads or before)
+    try:
+        rates = [painted_per_second(world, batch, frames, device, precision, compiled) for _ in range(repeats)]
+        where = "gpu" if torch.device(device).type == "cuda" else "painter"
+        command = f"xpeng-world bench world={world_name(world)} painter={batch} device={device} precision={precision}"
+        command += f" compiled={str(compiled).lower()} frames={frames} repeats={repeats} threads={threads or 'null'}"
+        figures = {f"{where}_fps_b{batch}": bootstrap(rates)}
         record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
     finally:
         torch.set_num_threads(before)

@@ -73,3 +73,18 @@ def test_the_rival_is_of_its_size_and_the_ratio_of_one_run(fake, monkeypatch):
     assert figures["rival_fps_b1"].n == 2
     assert figures["fps_ratio_b2"].value > 0
     assert set(figures) == {"rival_fps_b1", "fps_ratio_b1", "rival_fps_b2", "fps_ratio_b2"}
+
+
+def test_the_video_model_alone_is_timed(tmp_path) -> None:
+    options = {"frames": 4, "repeats": 2, "batch": 1, "threads": 1, "reference": False, "make": [], "rival": False}
+    path = benchmark.bench("learned", str(tmp_path), **options, painter=4, precision="float32")
+    record = json.loads(path.read_text())
+    assert list(record["metrics"]) == ["painter_fps_b4"]
+    assert 0.2 < record["metrics"]["painter_fps_b4"]["value"] < 1e5
+    assert "painter=4 device=cpu precision=float32 compiled=false" in record["command"]
+    with pytest.raises(ConfigError, match="device=warp cannot be used"):
+        benchmark.bench("learned", str(tmp_path), **options, painter=4, device="warp")
+    with pytest.raises(ConfigError, match="did you mean 'float32'"):
+        benchmark.bench("learned", str(tmp_path), **options, painter=4, precision="float3")
+    with pytest.raises(ConfigError, match="painter=-1"):
+        benchmark.bench("learned", str(tmp_path), **options, painter=-1)
