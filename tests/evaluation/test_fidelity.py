@@ -136,7 +136,7 @@ def test_the_warp_beside_a_bare_model_knows_no_more_than_the_model(recorded, mea
 def test_the_command_writes_figures_table_and_strips(recorded, tmp_path, monkeypatch, capsys):
     levels = []
 
-    def load(world, steps, layout="full"):
+    def load(world, steps, layout="full", shortcut=False):
         levels.append(layout)
         return Painter(copies=True, level=layout)
 
@@ -189,7 +189,7 @@ def test_large_vehicles_are_those_over_a_twentieth_of_the_picture(fake):
 
 
 def test_short_clips_say_nothing_of_long_rollouts(recorded, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pictures, "load_generator", lambda world, steps, layout="full": Painter(copies=True, level=layout))
+    monkeypatch.setattr(pictures, "load_generator", lambda world, steps, layout="full", shortcut=False: Painter(copies=True, level=layout))
     path = run(recorded[0], tmp_path, clips=1, seconds=20)
     assert "rollout_db_20s" not in json.loads(path.read_text())["metrics"]
     assert "nothing is said" in capsys.readouterr().out
