@@ -11,8 +11,10 @@ from xpeng_world.data.clip import Clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.vehicles import bicycle_step
+from xpeng_world.world_model.video.corruption import CorruptionConfig, corrupted_condition
+from xpeng_world.world_model.video.denoiser import NUMBERS
 from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model, untrained
-from xpeng_world.world_model.video.layout import CHANNEL, LayoutRasteriser, composite
+from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite
 from xpeng_world.world_model.video.pipeline import episode_noise
 from xpeng_world.world_model.video.sizes import SIZES
 from xpeng_world.world_model.video.store import build_store
@@ -75,6 +77,25 @@ def test_more_steps_and_less_layout_still_paint_frames(generator: FrameGenerator
     after = painter.next(scenes[0], scenes[1], frame, torch.zeros(1, 2), torch.tensor([1]), torch.tensor([1]))
     assert after.shape == (1, 64, 128, 3)
     assert after.dtype == torch.uint8
+
+
+def test_the_model_is_told_how_much_of_the_layout_it_is_shown(generator: FrameGenerator) -> None:
+    scene = drive(1)[0]
+    bare = dataclasses.replace(scene, road=roads.straight_road(scenery=False))
+    column = NUMBERS.index("layout_known")
+    for level, known in (("full", [1.0, 0.5]), ("no_scenery", [0.5, 0.5]), ("none", [0.0, 0.0])):
+        painter = FrameGenerator(generator.pipeline, layout=level)  # type: ignore[arg-type]
+        numbers = [painter.condition(one, None, torch.zeros(1, 3, 64, 128), torch.zeros(1, 2)).numbers for one in (scene, bare)]
+        assert [float(row[0, column]) for row in numbers] == known
+    store_like = torch.zeros(4, 3, 64, 128)
+    has_scene = torch.tensor([True, True, True, False])
+    never = CorruptionConfig(0, 0, 0, 0, 0, 0, 0, 0)
+    told = corrupted_condition(
+        store_like, torch.zeros(4, len(CHANNELS), 64, 128, dtype=torch.uint8), torch.zeros(4, 2, 64, 128), torch.zeros(4, 2),
+        torch.zeros(4, 7), torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), has_scene, never, torch.Generator(),
+        torch.tensor([0, 1, 2, 1]), torch.zeros(4, 2, 64, 128),
+    )  # fmt: skip
+    assert told.numbers[:, column].tolist() == [1.0, 0.5, 0.0, 0.0]
 
 
 def test_unknown_level_and_zero_steps_are_refused(generator: FrameGenerator) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import UNKNOWN_APPEARANCE, Condition
-from .generator import numbers_of
+from .generator import WITHOUT_SCENERY, numbers_of
 from .layout import without_scenery
 from .warp import carry, plane_flow
 
@@ -81,7 +81,7 @@ def corrupted_condition(
     before = before + noise * context_noise.view(-1, 1, 1, 1)
     warped, seen = carry(before, flow, moved)
     seen = seen * (draw() >= config.drop_context).view(-1, 1, 1, 1)
-    numbers = numbers_of(actions, ego, has_scene & ~none)
+    numbers = numbers_of(actions, ego, (has_scene & ~none).float().masked_fill(bare, WITHOUT_SCENERY))
     known = has_scene.float().unsqueeze(-1)
     mask = torch.ones_like(numbers)
     mask[:, 2:5] = known

@@ -25,10 +25,15 @@ FORMAT = 1  # version of a world model's folder
 OTHER_NOISE = 104_729  # salt of a second painting's noise
 LayoutLevel = Literal["full", "no_scenery", "none"]
 LAYOUT_LEVELS = ("full", "no_scenery", "none")
+WITHOUT_SCENERY = 0.5  # how much of a layout is known without its scenery
 
 
-def numbers_of(actions: Tensor, ego: Tensor | None, layout_known: bool | Tensor) -> Tensor:
-    """The denoiser's numbers [B, 8] from actions [B, 2] and ego states [B, 7] (None for logs without them)."""
+def numbers_of(actions: Tensor, ego: Tensor | None, layout_known: float | Tensor) -> Tensor:
+    """The denoiser's numbers [B, 8] from actions [B, 2] and ego states [B, 7] (None for logs without them).
+
+    `layout_known` is 1 where all of the layout is shown, WITHOUT_SCENERY where the scenery is not, 0 where nothing is: an empty part of
+    a whole layout is known to be empty, and a model that cannot tell keeps ghosts of trees that it once imagined there.
+    """
     batch = actions.shape[0]
     known = torch.ones(batch, 1, device=actions.device)
     motion = torch.zeros(batch, 3, device=actions.device)
@@ -187,7 +192,8 @@ class FrameGenerator:
         warped, seen = carry(before, flow, self.pipeline.denoiser.warp)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
-        known = self.layout_level != "none"
+        furnished = (scene.road.scenery_kind > 0).any(-1).float() if self.layout_level == "full" else torch.zeros(scene.batch_size)
+        known = torch.zeros(scene.batch_size) if self.layout_level == "none" else furnished.clamp_min(WITHOUT_SCENERY)
         return Condition(
             warped=(warped * seen).to(device),
             seen=seen.to(device),
