@@ -52,7 +52,7 @@ def take_over(painter: Painter, trained: Painter) -> None:
     """
     if type(painter) is not type(trained):
         raise ValueError(f"a {type(trained).__name__}")
-    wanted, known = painter.state_dict(), trained.state_dict()
+    wanted, known = ({name: value.cpu() for name, value in one.state_dict().items()} for one in (painter, trained))
     for name, (before, columns) in _INPUTS.items():
         if name in known and known[name].shape[0] == wanted[name].shape[0]:
             known[name] = _widened(known[name], wanted[name], painter, trained, before, columns)
