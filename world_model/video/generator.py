@@ -188,7 +188,7 @@ class FrameGenerator:
         """What the denoiser is told of scenes [B], given the frames before [B, 3, H, W] in [-1, 1]."""
         device = self.device
         layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
-        channels, flow = layout.channels.float() / 255, layout.flow
+        channels, flow = layout.channels.float().div_(255), layout.flow
         warped, seen = carry(before, flow, self.pipeline.denoiser.warp)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
