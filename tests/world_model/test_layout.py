@@ -5,11 +5,13 @@ import importlib.util
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from xpeng_world.camera import CAMERA
 from xpeng_world.road import LaneKind
 from xpeng_world.scene import AgentKind, Ego
+from xpeng_world.world_model.video import raster
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
 from xpeng_world.world_model.video.mesh import Face, build_mesh, triangulate
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
@@ -194,3 +196,23 @@ def test_crossings_have_stripes_where_walkers_cross_lanes(rasterise) -> None:
     assert abs(quads[..., 1]).max() < 4.0
     white = rasterise(roads.scene_on(draft.build(), ego=(30.0, 0.0, 0.0), agents=[])).channels[0, CHANNEL["dash"]]
     assert int((white > 128).sum()) > 40
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_channels_are_averages_over_the_fine_pixels(factor: int) -> None:
+    rng = np.random.default_rng(0)
+    height, width, count = 6, 10, 7
+    static = rng.integers(0, 256, (4, len(CHANNELS)), dtype=np.uint8)
+    moving = rng.integers(0, 256, (3, len(CHANNELS)), dtype=np.uint8)
+    ground = rng.integers(0, 256, len(CHANNELS), dtype=np.uint8)
+    buffer = rng.integers(-1, count, (height * factor, width * factor)).astype(np.int32)
+    buffer[: 2 * factor] = np.repeat(np.arange(-1, width - 1) % 7, factor)  # some pixels of one face each
+    out = np.empty((len(CHANNELS), height, width), np.uint8)
+    depth, tall = CHANNEL["inverse_depth"], CHANNEL["height"]
+    focal = 10.0 * factor
+    raster.compose(buffer, np.zeros(buffer.shape, np.float32), static, moving, ground, 1.5, focal, 0.0, factor, depth, tall, out)
+    below = (np.arange(height * factor) + 0.5 > height * factor / 2)[:, None, None]
+    rows = np.where(buffer[..., None] >= 0, np.concatenate((static, moving))[buffer], ground * below)
+    mean = rows.reshape(height, factor, width, factor, -1).astype(int).sum((1, 3)) // factor**2
+    rest = [index for index in range(len(CHANNELS)) if index not in (depth, tall)]
+    assert np.array_equal(out[rest], mean.transpose(2, 0, 1)[rest])
