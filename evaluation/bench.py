@@ -51,24 +51,21 @@ def bench(
     """
     if min(frames, repeats, batch, threads or 1) < 1:
         raise ConfigError(f"frames={frames}, repeats={repeats}, batch={batch} and threads={threads} must be at least 1")
-    if painter:
-        return _bench_painter(str(world), out, frames, repeats, painter, threads, device, precision, compiled)
+    named = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} threads={threads or 'null'}"
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
     began = time.perf_counter()
     try:
-        figures = {"step_fps_b1": speed(lambda: single_steps(world, frames), repeats)}
-        figures[f"step_fps_b{batch}"] = speed(lambda: vector_steps(world, frames, batch), repeats)
-        figures["peak_memory_mib"] = Estimate(peak_memory_mib())
-        if rival:
-            figures |= rival_ratios(world, frames, repeats, batch)
-        if reference:
-            figures["reference_fps"] = speed(lambda: single_steps("reference", frames), repeats)
-        figures["import_s"] = bootstrap([import_seconds() for _ in range(repeats)])
-        figures |= {f"{target}_s": Estimate(make_seconds(target)) for target in make}
-        command = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} batch={batch} threads={threads or 'null'}"
-        command += f" rival={str(rival).lower()} make=[{','.join(make)}]"
+        if painter:
+            from .painter_speed import painter_rates
+
+            rates = painter_rates(str(world), painter, frames, repeats, device, precision, compiled)
+            figures = {f"{'gpu' if device.startswith('cuda') else 'painter'}_fps_b{painter}": bootstrap(rates)}
+            command = f"{named} painter={painter} device={device} precision={precision} compiled={str(compiled).lower()}"
+        else:
+            figures = _world_figures(world, frames, repeats, batch, reference, make, rival)
+            command = f"{named} batch={batch} rival={str(rival).lower()} make=[{','.join(make)}]"
         record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
     finally:
         torch.set_num_threads(before)
@@ -77,28 +74,18 @@ def bench(
     return path
 
 
-def _bench_painter(
-    world: str, out: str, frames: int, repeats: int, batch: int, threads: int | None, device: str, precision: str, compiled: bool
-) -> Path:
-    from .painter_speed import check_device, painted_per_second
-
-    if batch < 1:
-        raise ConfigError(f"painter={batch} must be at least 1, or 0 to time the world")
-    check_device(device)
-    before, began = torch.get_num_threads(), time.perf_counter()
-    torch.set_num_threads(threads or before)
-    try:
-        rates = [painted_per_second(world, batch, frames, device, precision, compiled) for _ in range(repeats)]
-        where = "gpu" if torch.device(device).type == "cuda" else "painter"
-        command = f"xpeng-world bench world={world_name(world)} painter={batch} device={device} precision={precision}"
-        command += f" compiled={str(compiled).lower()} frames={frames} repeats={repeats} threads={threads or 'null'}"
-        figures = {f"{where}_fps_b{batch}": bootstrap(rates)}
-        record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
-    finally:
-        torch.set_num_threads(before)
-    path = write_evidence(Path(out) / "metrics.json", record)
-    _print(figures, record["threads"], path)
-    return path
+def _world_figures(
+    world: str | World, frames: int, repeats: int, batch: int, reference: bool, make: list[str], rival: bool
+) -> dict[str, Estimate]:
+    figures = {"step_fps_b1": speed(lambda: single_steps(world, frames), repeats)}
+    figures[f"step_fps_b{batch}"] = speed(lambda: vector_steps(world, frames, batch), repeats)
+    figures["peak_memory_mib"] = Estimate(peak_memory_mib())
+    if rival:
+        figures |= rival_ratios(world, frames, repeats, batch)
+    if reference:
+        figures["reference_fps"] = speed(lambda: single_steps("reference", frames), repeats)
+    figures["import_s"] = bootstrap([import_seconds() for _ in range(repeats)])
+    return figures | {f"{target}_s": Estimate(make_seconds(target)) for target in make}
 
 
 def speed(steps: Callable[[], list[float]], repeats: int) -> Estimate:

@@ -14,51 +14,51 @@ from ..world_model.learned import SHIPPED
 from ..world_model.video.denoiser import Condition
 from ..world_model.video.generator import FrameGenerator, numbers_of
 from ..world_model.video.layout import CHANNELS
-from ..world_model.video.precision import resolve_precision
+from ..world_model.video.precision import check_device, resolve_precision
 from ..world_model.video.sky import gaze
 
 WARM_UP = 3  # batches; compilation happens in the first
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that torch does not have.
-
-    Raises:
-        ConfigError: an unknown or missing device.
-    """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={device} cannot be used: {str(error).splitlines()[0]}") from None
-
-
 @torch.inference_mode()
-def painted_per_second(world: str, batch: int, frames: int, device: str, precision: str, compiled: bool) -> float:
-    """Frames a second that the video model of a world paints in one denoising step each, `batch` at once, with its input on the device.
+def painter_rates(world: str, batch: int, frames: int, repeats: int, device: str, precision: str, compiled: bool) -> list[float]:
+    """Frames a second that the video model of a world paints in one denoising step each, with its input on the device; of each repeat.
 
     Args:
         world: "learned" or folder of a trained world.
         batch: scenes at once.
-        frames: that are timed, at least; rounded up to whole batches.
+        frames: that are timed in each repeat, at least; rounded up to whole batches.
+        repeats: of the timing; the model is loaded and compiled once.
         device: name of a torch device.
         precision: float32, bfloat16 or auto.
         compiled: whether the model is compiled first, on CUDA into a graph.
+
+    Raises:
+        ConfigError: a batch below 1, a device that torch does not have, or an unknown precision.
+        CheckpointError: no video model in the folder.
     """
-    model = FrameGenerator.load(SHIPPED if world == "learned" else Path(world), device=device).pipeline.denoiser
+    if batch < 1:
+        raise ConfigError(f"painter={batch} must be at least 1, or 0 to time the world")
+    check_device(device)
+    half = resolve_precision(precision, device) == "bfloat16"
     kind = torch.device(device).type
-    dtype = resolve_precision(precision, device)  # type: ignore[arg-type]
+    model = FrameGenerator.load(SHIPPED if world == "learned" else Path(world), device=device).pipeline.denoiser
     painter = torch.compile(model, mode="reduce-overhead" if kind == "cuda" else None) if compiled else model
     condition, noise = random_condition(batch, device)
     level = torch.ones(batch, device=device)
-    counts = -(-frames // batch)
-    for count in (WARM_UP, counts):
+
+    def seconds(batches: int) -> float:
         _wait(kind)
         began = time.perf_counter()
-        for _ in range(count):
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+        for _ in range(batches):
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
                 painter(noise, level, condition)
         _wait(kind)
-    return counts * batch / (time.perf_counter() - began)
+        return time.perf_counter() - began
+
+    seconds(WARM_UP)
+    batches = -(-frames // batch)
+    return [batches * batch / seconds(batches) for _ in range(repeats)]
 
 
 def random_condition(batch: int, device: str, seed: int = 0) -> tuple[Condition, torch.Tensor]:

@@ -183,10 +183,12 @@ def test_training_can_start_from_a_trained_world_of_its_size(generator: FrameGen
         WorldTrainer(config(tmp_path / "run", init=str(tmp_path / "world"), size="small"), store)
 
 
-def test_unknown_size_names_the_nearest(tmp_path: Path) -> None:
+def test_unknown_sizes_and_devices_are_named(tmp_path: Path) -> None:
     store = build_store([painted_clip(4)], tmp_path / "store")
     with pytest.raises(ConfigError, match="did you mean 'small'"):
         WorldTrainer(config(tmp_path, size="smal"), store)
+    with pytest.raises(ConfigError, match="device=warp cannot be used"):
+        WorldTrainer(config(tmp_path, device="warp"), store)
 
 
 def test_clips_that_cannot_be_learned_are_refused_with_the_numbers(tmp_path) -> None:

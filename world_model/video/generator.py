@@ -192,8 +192,9 @@ class FrameGenerator:
         warped, seen = carry(before, flow, self.pipeline.denoiser.warp)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
-        furnished = (scene.road.scenery_kind > 0).any(-1).float() if self.layout_level == "full" else torch.zeros(scene.batch_size)
-        known = torch.zeros(scene.batch_size) if self.layout_level == "none" else furnished.clamp_min(WITHOUT_SCENERY)
+        known = torch.full((scene.batch_size,), 0.0 if self.layout_level == "none" else WITHOUT_SCENERY)
+        if self.layout_level == "full":
+            known[(scene.road.scenery_kind > 0).any(-1)] = 1.0  # a map without any scenery is one whose scenery nobody recorded
         return Condition(
             warped=(warped * seen).to(device),
             seen=seen.to(device),

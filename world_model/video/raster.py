@@ -155,11 +155,6 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
             total[:] = 0
             near = 0.0
             tall = 0.0
-            first = buffer[row * factor, column * factor]
-            whole = first >= 0  # whether all fine pixels show one face
-            for i in range(factor):
-                for j in range(factor):
-                    whole = whole and buffer[row * factor + i, column * factor + j] == first
             for i in range(factor):
                 fine_row = row * factor + i
                 slope = (fine_row + 0.5 - fine_height * 0.5) / focal
@@ -169,9 +164,7 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
                 for j in range(factor):
                     face = buffer[fine_row, column * factor + j]
                     w = inverse_depth[fine_row, column * factor + j]
-                    if whole:
-                        pass
-                    elif face >= fixed:
+                    if face >= fixed:
                         for c in range(channels):
                             total[c] += moving[face - fixed, c]
                     elif face >= 0:
@@ -185,18 +178,12 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
                     if w > 0:
                         tall += max(0.0, above - down / max(w, 1e-4))
                     near = max(near, w)
-            if not whole and area == 4:  # a shift is much faster than a division
+            if area == 4:  # as nearly always, and a shift is much faster than a division
                 for c in range(channels):
                     line[c, column] = total[c] >> 2
-            elif not whole:
-                for c in range(channels):
-                    line[c, column] = total[c] // area
-            elif first >= fixed:
-                for c in range(channels):
-                    line[c, column] = moving[first - fixed, c]
             else:
                 for c in range(channels):
-                    line[c, column] = static[first, c]
+                    line[c, column] = total[c] // area
             line[depth_channel, column] = min(255, int(255 * math.sqrt(min(near * 2.5, 1.0))))
             line[height_channel, column] = min(255, int(255 * min(tall / area / 20.0, 1.0)))
         for c in range(channels):

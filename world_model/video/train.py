@@ -20,7 +20,7 @@ from .corruption import CorruptionConfig, corrupted_condition, draw_levels
 from .generator import FrameGenerator, to_model
 from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
-from .precision import resolve_precision
+from .precision import check_device, resolve_precision
 from .shortcut import draw_spans, shortcut_targets
 from .sizes import SIZES, new_painter, take_over
 from .store import FrameStore, Samples, open_store
@@ -86,6 +86,7 @@ class WorldTrainer:
         self.validation = validation
         self.out = Path(config.out)
         self.precision = resolve_precision(config.precision, config.device)
+        check_device(config.device)
         torch.manual_seed(config.seed)
         self.model = new_painter(config.size, config.warp, config.shortcut > 0, config.sky).to(config.device)
         if config.init != "none":

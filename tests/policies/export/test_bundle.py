@@ -23,10 +23,12 @@ def pack(path, files, compression=zipfile.ZIP_STORED, mode=stat.S_IFREG | 0o644)
     return path
 
 
-def refused(path, reason):
-    with pytest.raises(CheckpointError, match=reason) as caught:
+def refusal(path):
+    """The one line that a bundle is refused with."""
+    with pytest.raises(CheckpointError) as caught:
         load_policy(str(path))
-    assert "\n" not in str(caught.value)
+    (line,) = str(caught.value).splitlines()
+    return line
 
 
 def test_equal_content_gives_equal_bytes(exported, tmp_path):
@@ -41,56 +43,56 @@ def test_equal_content_gives_equal_bytes(exported, tmp_path):
 def test_a_changed_file_is_named(exported, tmp_path, name):
     files = members(exported.bundle)
     files[name] = files[name][:-2] + bytes([files[name][-2] ^ 1]) + files[name][-1:]
-    refused(pack(tmp_path / "x.zip", files), f"'{name}' is not the file that was bundled")
+    assert f"'{name}' is not the file that was bundled" in refusal(pack(tmp_path / "x.zip", files))
 
 
 def test_missing_and_added_files_are_named(exported, tmp_path):
     files = members(exported.bundle)
-    refused(pack(tmp_path / "x.zip", {**files, "more.onnx": b"x"}), r"'more\.onnx' is not the file")
-    refused(pack(tmp_path / "x.zip", {n: d for n, d in files.items() if n != "policy.int8.onnx"}), r"'policy\.int8\.onnx' is missing")
-    refused(pack(tmp_path / "x.zip", {n: d for n, d in files.items() if n != "SHA256SUMS"}), "no SHA256SUMS")
+    assert "'more.onnx' is not the file" in refusal(pack(tmp_path / "x.zip", {**files, "more.onnx": b"x"}))
+    assert "'policy.int8.onnx' is missing" in refusal(pack(tmp_path / "x.zip", {n: d for n, d in files.items() if n != "policy.int8.onnx"}))
+    assert "no SHA256SUMS" in refusal(pack(tmp_path / "x.zip", {n: d for n, d in files.items() if n != "SHA256SUMS"}))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_a_truncated_bundle_is_refused(exported, tmp_path, share):
     data = exported.bundle.read_bytes()
     (tmp_path / "x.zip").write_bytes(data[: int(share * len(data))])
-    refused(tmp_path / "x.zip", "truncated or no bundle")
+    assert "truncated or no bundle" in refusal(tmp_path / "x.zip")
 
 
 def test_a_flipped_bit_anywhere_is_found(exported, tmp_path):
     data = bytearray(exported.bundle.read_bytes())
     data[len(data) // 2] ^= 4
     (tmp_path / "x.zip").write_bytes(data)
-    refused(tmp_path / "x.zip", "refused")
+    assert "refused" in refusal(tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize("name", ["../x.onnx", "/etc/x", "a/../../x", "C:\\x", ".hidden", "a//b", "x\ny", "folder/"])
 def test_names_that_lead_elsewhere_are_refused(exported, tmp_path, name):
-    refused(pack(tmp_path / "x.zip", {**members(exported.bundle), name: b"x"}), "is not allowed")
+    assert "is not allowed" in refusal(pack(tmp_path / "x.zip", {**members(exported.bundle), name: b"x"}))
 
 
 def test_links_and_compression_are_refused(exported, tmp_path):
     files = members(exported.bundle)
-    refused(pack(tmp_path / "x.zip", files, mode=stat.S_IFLNK | 0o777), "is a link, compressed or encrypted")
-    refused(pack(tmp_path / "x.zip", files, zipfile.ZIP_DEFLATED), "is a link, compressed or encrypted")
+    assert "is a link, compressed or encrypted" in refusal(pack(tmp_path / "x.zip", files, mode=stat.S_IFLNK | 0o777))
+    assert "is a link, compressed or encrypted" in refusal(pack(tmp_path / "x.zip", files, zipfile.ZIP_DEFLATED))
 
 
 def test_other_versions_and_manifests_are_refused(exported, tmp_path):
     bundle = read_bundle(exported.bundle)
     write_bundle(tmp_path / "x.zip", {**bundle.manifest, "version": 99}, bundle.files)
-    refused(tmp_path / "x.zip", "xpeng-world-bundle' 99")
+    assert "xpeng-world-bundle' 99" in refusal(tmp_path / "x.zip")
     write_bundle(tmp_path / "x.zip", {**bundle.manifest, "inputs": [{"name": "camera"}]}, bundle.files)
-    refused(tmp_path / "x.zip", "manifest is not understood")
+    assert "manifest is not understood" in refusal(tmp_path / "x.zip")
     write_bundle(tmp_path / "x.zip", {**bundle.manifest, "models": {"fp32": "gone.onnx"}}, bundle.files)
-    refused(tmp_path / "x.zip", r"no model 'gone\.onnx'")
+    assert "no model 'gone.onnx'" in refusal(tmp_path / "x.zip")
 
 
 def test_a_manifest_with_other_inputs_than_the_model_s_is_refused(exported, tmp_path):
     bundle = read_bundle(exported.bundle)
     camera, *others = bundle.manifest["inputs"]
     write_bundle(tmp_path / "x.zip", {**bundle.manifest, "inputs": [{**camera, "shape": ["batch", 32, 64, 3]}, *others]}, bundle.files)
-    refused(tmp_path / "x.zip", "has ports")
+    assert "has ports" in refusal(tmp_path / "x.zip")
 
 
 def test_unknown_precision_and_file(exported):
