@@ -1,7 +1,8 @@
 """The layout: what the map and a tracker know of the camera's view, as image channels, and how every pixel moved.
 
 It holds lanes, junctions, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts, base colour and
-brake lights; nothing of a renderer: no shading, no texture, no light. It is the condition of the video model.
+brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m, with a window in
+the middle of each, and low ones a pitched roof. It is the condition of the video model.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CHANNELS = (
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
-    "along", "across", "up",
+    "along", "across", "up", "window",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
@@ -136,6 +137,7 @@ class _View:
     classes: NDArray[np.int64]  # [n] Face of the others
     normals: NDArray[np.float32]  # [n, 3]
     owner: NDArray[np.int64]  # [n] slot of the road user, or -2 - s of signal s
+    mesh: RoadMesh
 
     @property
     def fixed(self) -> int:
@@ -220,7 +222,7 @@ class LayoutRasteriser:
         raster.draw_ground(mesh.ground, mesh.ground_class, 0, pose, self._optics, REACH, buffer)
         raster.draw_solid(mesh.solid, mesh.solid_normal, len(mesh.ground), pose, self._optics, REACH, buffer, inverse_depth)
         raster.draw_solid(quads[:n], normals[:n], len(static), pose, self._optics, REACH, buffer, inverse_depth)
-        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n])
+        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], mesh)
 
     def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
         view = self._see(scene, b)
@@ -238,10 +240,15 @@ class LayoutRasteriser:
         if previous is not None:
             same = agents.valid[b] & previous.agents.valid[b] & (previous.agents.id[b] == agents.id[b])
             agent_before[same.numpy()] = previous.agents.state[b, :, :3].double().numpy()[same.numpy()]
+        mesh = view.mesh
+        raster.draw_windows(
+            view.buffer, view.inverse_depth, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_bay,
+            scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]],
+        )  # fmt: skip
         raster.motion(
             view.buffer, view.inverse_depth, view.fixed, view.owner, state[:, :3].copy(), agent_before,
             scene.ego.state[b, :3].double().numpy(), before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
-            state[:, 5:8].copy(), channels[CHANNEL["along"] :],
+            state[:, 5:8].copy(), channels[CHANNEL["along"] : CHANNEL["up"] + 1],
         )  # fmt: skip
 
 

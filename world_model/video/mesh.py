@@ -15,6 +15,11 @@ MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
 STOP_LINE_WIDTH = 0.5  # m, along the direction of travel
 ZEBRA = 0.5  # m, a stripe of a crossing and the gap after it
+BAY = 3.2  # m, about what a wall has for a window and a storey
+PITCHED_BELOW = 7.5  # m, lower buildings have a pitched roof
+EAVES = 0.62  # of the height of a building with a pitched roof
+OVERHANG = 0.3  # m
+WALL_BELOW = 1.5  # m, what is less deep is a wall without windows
 
 
 class Face(IntEnum):
@@ -53,6 +58,7 @@ class RoadMesh:
     solid_class: NDArray[np.int32]  # [Q]
     solid_normal: NDArray[np.float32]  # [Q, 3] outward
     solid_colour: NDArray[np.float32]  # [Q, 3]
+    solid_bay: NDArray[np.float32]  # [Q, 2] width and height in m of what belongs to one window of a wall, 0 without windows
 
 
 def _strips(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -186,26 +192,65 @@ def _box_faces(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArr
     return np.stack(faces, 1).reshape(-1, 4, 3), np.stack(normals, 1).reshape(-1, 3)
 
 
-def _scenery_faces(road: RoadMap) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def _bays(walls: NDArray) -> NDArray[np.float32]:
+    """Width and height [n, 2] of the bays of rectangular walls [n, 4, 3], as many as fit best."""
+    span = np.stack((np.linalg.norm(walls[:, 1] - walls[:, 0], axis=-1), walls[:, 2, 2] - walls[:, 0, 2]), -1)
+    return (span / np.maximum(1, np.round(span / BAY))).astype(np.float32)
+
+
+def _roofs(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+    """Faces [n*4, 4, 3] and normals of pitched roofs of boxes, the ridge along the longer side: two slopes and two gables."""
+    heading = boxes[:, 2] + np.where(boxes[:, 4] > boxes[:, 3], np.pi / 2, 0.0)
+    a, b = np.maximum(boxes[:, 3], boxes[:, 4]) / 2, np.minimum(boxes[:, 3], boxes[:, 4]) / 2
+    cos, sin = np.cos(heading), np.sin(heading)
+    place = lambda x, y, z: np.stack((boxes[:, 0] + x * cos - y * sin, boxes[:, 1] + x * sin + y * cos, z), -1)
+    faces, normals = [], []
+    for side in (1, -1):
+        c, d = side * (a + OVERHANG), side * (b + OVERHANG)
+        slope = (place(c, d, low), place(-c, d, low), place(-c, 0 * d, high), place(c, 0 * d, high))
+        gable = (
+            place(side * a, -side * b, low),
+            place(side * a, side * b, low),
+            place(side * a, 0 * b, high),
+            place(side * a, 0 * b, high),
+        )
+        rise, run = high - low, b + OVERHANG
+        length = np.hypot(rise, run)
+        faces += [np.stack(slope, 1), np.stack(gable, 1)]
+        normals.append(np.stack((-side * sin * rise / length, side * cos * rise / length, run / length), -1))
+        normals.append(np.stack((side * cos, side * sin, 0 * rise), -1))
+    return np.stack(faces, 1).reshape(-1, 4, 3), np.stack(normals, 1).reshape(-1, 3)
+
+
+def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
+    """The `solid` arrays of `RoadMesh`."""
     kind = road.scenery_kind[0].numpy()
     boxes = road.scenery[0].numpy().astype(np.float32)[kind > 0]
     colour = road.scenery_colour[0].numpy().astype(np.float32)[kind > 0]
     kind = kind[kind > 0]
-    faces, normals, classes, colours = [], [], [], []
+    parts: dict[str, list[NDArray]] = {"solid": [], "solid_normal": [], "solid_class": [], "solid_colour": [], "solid_bay": []}
 
-    def add(selected: NDArray, shape: NDArray, low: NDArray, high: NDArray, face: Face, paint: NDArray) -> None:
-        if not selected.any():
-            return
-        quads, outward = _box_faces(shape, low.astype(np.float32), high.astype(np.float32))
-        faces.append(quads)
-        normals.append(outward)
-        classes.append(np.full(len(quads), int(face)))
-        colours.append(np.repeat(paint, 5, axis=0))
+    def add(quads: NDArray, outward: NDArray, face: Face, paint: NDArray, bays: NDArray | None = None) -> None:
+        parts["solid"].append(quads)
+        parts["solid_normal"].append(outward)
+        parts["solid_class"].append(np.full(len(quads), int(face)))
+        parts["solid_colour"].append(np.repeat(paint, len(quads) // max(1, len(paint)), axis=0))
+        parts["solid_bay"].append(np.zeros((len(quads), 2)) if bays is None else bays)
 
-    for scenery_kind, face in ((SceneryKind.BUILDING, Face.BUILDING), (SceneryKind.POLE, Face.POLE)):
-        chosen = kind == int(scenery_kind)
+    def add_boxes(shape: NDArray, low: NDArray, high: NDArray, face: Face, paint: NDArray) -> None:
+        add(*_box_faces(shape, low.astype(np.float32), high.astype(np.float32)), face, paint)
+
+    plain = (kind == int(SceneryKind.BUILDING)) & (boxes[:, 3:5].min(-1) < WALL_BELOW)
+    houses = (kind == int(SceneryKind.BUILDING)) & ~plain
+    for chosen, face in ((plain, Face.BUILDING), (kind == int(SceneryKind.POLE), Face.POLE)):
         shape = boxes[chosen]
-        add(chosen, shape, np.zeros(len(shape)), shape[:, 5], face, colour[chosen])
+        add_boxes(shape, np.zeros(len(shape)), shape[:, 5], face, colour[chosen])
+    shape, paint = boxes[houses], colour[houses]
+    pitched = shape[:, 5] < PITCHED_BELOW
+    eaves = np.where(pitched, EAVES * shape[:, 5], shape[:, 5])
+    quads, outward = _box_faces(shape, np.zeros_like(eaves), eaves)
+    add(quads, outward, Face.BUILDING, paint, np.where(outward[:, 2:] == 0, _bays(quads), 0.0))
+    add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, paint[pitched])
     trees = kind == int(SceneryKind.TREE)
     shape = boxes[trees]
     trunk, middle, top = shape.copy(), shape.copy(), shape.copy()
@@ -214,17 +259,13 @@ def _scenery_faces(road: RoadMap) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     top[:, 3:5] *= 0.5
     height = shape[:, 5]
     brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(shape), 1))
-    add(trees, trunk, np.zeros(len(shape)), 0.4 * height, Face.POLE, brown)
-    add(trees, middle, 0.35 * height, 0.75 * height, Face.TREE, colour[trees])
-    add(trees, top, 0.75 * height, height, Face.TREE, colour[trees])
-    if not faces:
-        return np.zeros((0, 4, 3), np.float32), np.zeros(0, np.int32), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
-    return (
-        np.concatenate(faces).astype(np.float32),
-        np.concatenate(classes).astype(np.int32),
-        np.concatenate(normals).astype(np.float32),
-        np.concatenate(colours).astype(np.float32),
-    )
+    add_boxes(trunk, np.zeros(len(shape)), 0.4 * height, Face.POLE, brown)
+    add_boxes(middle, 0.35 * height, 0.75 * height, Face.TREE, colour[trees])
+    add_boxes(top, 0.75 * height, height, Face.TREE, colour[trees])
+    return {
+        name: np.ascontiguousarray(np.concatenate(arrays).astype(np.int32 if name == "solid_class" else np.float32))
+        for name, arrays in parts.items()
+    }
 
 
 def build_mesh(road: RoadMap) -> RoadMesh:
@@ -255,14 +296,10 @@ def build_mesh(road: RoadMap) -> RoadMesh:
     back = -np.stack((np.cos(road.signal_head[0, :, 3].numpy()), np.sin(road.signal_head[0, :, 3].numpy())), -1)[controlled]
     depth = (back * STOP_LINE_WIDTH).astype(np.float32)
     parts.append((Face.STOP, np.stack((ends[:, 0], ends[:, 1], ends[:, 1] + depth, ends[:, 0] + depth), 1)))
-    solid, solid_class, normal, colour = _scenery_faces(road)
     return RoadMesh(
         ground=np.ascontiguousarray(np.concatenate([quads for _, quads in parts]).astype(np.float32)),
         ground_class=np.concatenate([np.full(len(quads), int(face), np.int32) for face, quads in parts]),
-        solid=np.ascontiguousarray(solid),
-        solid_class=solid_class,
-        solid_normal=normal,
-        solid_colour=colour,
+        **_scenery_faces(road),
     )
 
 

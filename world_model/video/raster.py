@@ -13,6 +13,7 @@ from numba import njit
 
 NEAR = 0.25  # m, nothing closer to the camera is drawn
 BACKGROUND = -1  # sky or bare ground
+WINDOW = (0.2, 0.8, 0.27, 0.8)  # left, right, bottom and top of a window, shares of its bay
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -251,6 +252,58 @@ def motion(
             else:
                 out[0, row, column] = width * 0.5 + coarse * (-y) / far
                 out[1, row, column] = height * 0.5 + coarse * (x * sp - z * cp) / far
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _shown(place, footprint, low, high):
+    """Share of [place - footprint / 2, place + footprint / 2] that lies in [low, high] of a period of 1."""
+    half = 0.5 * max(footprint, 1e-3)
+    total = 0.0
+    for sign in (1.0, -1.0):
+        edge = place + sign * half
+        whole = math.floor(edge)
+        total += sign * (whole * (high - low) + min(max(edge - whole - low, 0.0), high - low))
+    return total / (2 * half)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def draw_windows(buffer, inverse_depth, ground_faces, solid, normals, bays, pose, camera, factor, out):
+    """How much of each pixel a window fills, out [H, W] 0 to 255, of the nearest wall [Q, 4, 3] with bays [Q, 2] (width, height in m)."""
+    height, width = out.shape
+    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    coarse = focal / factor
+    last = ground_faces + len(solid)
+    for row in range(height):
+        dy = (row + 0.5 - height * 0.5) / coarse
+        ahead = cp + dy * sp  # per metre of depth
+        for column in range(width):
+            out[row, column] = 0
+            face, w = BACKGROUND, 0.0
+            for i in range(factor):
+                for j in range(factor):
+                    here = inverse_depth[row * factor + i, column * factor + j]
+                    if here > w:
+                        w = here
+                        face = buffer[row * factor + i, column * factor + j]
+            if face < ground_faces or face >= last:
+                continue
+            wall = face - ground_faces
+            bay, storey = bays[wall, 0], bays[wall, 1]
+            if bay <= 0:
+                continue
+            left = -(column + 0.5 - width * 0.5) / coarse
+            rx, ry = ahead * cos - left * sin, ahead * sin + left * cos
+            facing = abs(rx * normals[wall, 0] + ry * normals[wall, 1])
+            depth = 1.0 / w
+            x = pose[0] + forward * cos + rx * depth - solid[wall, 0, 0]
+            y = pose[1] + forward * sin + ry * depth - solid[wall, 0, 1]
+            along = (x * -normals[wall, 1] + y * normals[wall, 0]) / bay
+            up = (above + depth * (sp - dy * cp)) / storey
+            size = depth / coarse
+            across = _shown(along, size * ahead / max(facing, 1e-3) / bay, WINDOW[0], WINDOW[1])
+            out[row, column] = int(255 * min(max(across * _shown(up, size / storey, WINDOW[2], WINDOW[3]), 0.0), 1.0))
 
 
 @njit(cache=True, nogil=True)
