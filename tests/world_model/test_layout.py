@@ -66,6 +66,26 @@ def test_pixels_of_a_road_user_know_their_place_in_its_box(rasterise) -> None:
     assert (along[owner >= 0] > 0).float().mean() > 0.97
 
 
+def test_a_tall_car_is_a_van_and_the_box_of_a_truck_is_pale(rasterise) -> None:
+    red = (0.8, 0.1, 0.1)
+    cars = [roads.agent_row(AgentKind.CAR, 34.0, -1.75, size=(5.6, 2.05, height), colour=red) for height in (1.5, 2.4)]
+    saloon, van = (
+        rasterise(roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[row])).channels[0].float() for row in cars
+    )
+    for picture, windows_from, windows_to in ((saloon, 0.65, 0.9), (van, 0.6, 0.8)):
+        height = 1.5 if picture is saloon else 2.4
+        u, v = pixel(34.0 - 20.0 - 2.8, 0.5, 0.5 * (windows_from + windows_to) * height)
+        assert picture[CHANNEL["cabin"], int(v), int(u)] > 127
+    u, v = pixel(34.0 - 20.0 - 2.8, 0.0, 0.7 * 2.4)  # between its two rear windows
+    assert van[CHANNEL["body"], int(v), int(u)] > 127
+    truck = roads.agent_row(AgentKind.TRUCK, 40.0, -1.75, colour=red)
+    channels = rasterise(roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[truck])).channels[0].float() / 255
+    back = channels[CHANNEL["body"]] > 0.99
+    assert back.sum() > 20
+    for name, value in (("colour_r", 0.82), ("colour_g", 0.645)):
+        assert channels[CHANNEL[name]][back].mean() == pytest.approx(value, abs=0.02)
+
+
 def test_a_nearer_box_hides_a_farther_one_and_depth_is_the_distance_along_the_axis(rasterise) -> None:
     near = roads.agent_row(AgentKind.BUS, 40.0, -1.75, colour=(1.0, 0.0, 0.0))
     far = roads.agent_row(AgentKind.CAR, 70.0, -1.75, colour=(0.0, 0.0, 1.0))

@@ -43,9 +43,9 @@ _FACE_CHANNEL = {
     Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash", Face.CENTRE: "centre", Face.STOP: "stop",
     Face.BODY: "body", Face.CABIN: "cabin", Face.WHEEL: "wheel", Face.FRONT_LAMP: "front_lamp", Face.REAR_LAMP: "rear_lamp",
     Face.BRAKE_LAMP: "brake_lamp", Face.PERSON: "person", Face.BUILDING: "building", Face.TREE: "tree", Face.POLE: "pole",
-    Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
+    Face.CARGO: "body", Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
 }  # fmt: skip
-_COLOURED = (Face.BODY, Face.PERSON, Face.BUILDING, Face.TREE, Face.POLE)
+_COLOURED = (Face.BODY, Face.CARGO, Face.PERSON, Face.BUILDING, Face.TREE, Face.POLE)
 
 # parts of a road user's box: x0, x1, y0, y1 as fractions of length and width, z0, z1 of height, face
 _LAMPS = [
@@ -59,8 +59,17 @@ _WHEELS = [
     (-0.37, -0.23, -0.505, 0.505, 0.0, 0.43, Face.WHEEL),
 ]
 _LOW_LAMPS = [(x0, x1, y0, y1, 0.14, 0.22, face) for x0, x1, y0, y1, _, _, face in _LAMPS]
+_VAN_LAMPS = [
+    (0.495, 0.505, 0.28, 0.47, 0.28, 0.37, Face.FRONT_LAMP),
+    (0.495, 0.505, -0.47, -0.28, 0.28, 0.37, Face.FRONT_LAMP),
+    (-0.505, -0.495, 0.4, 0.49, 0.28, 0.5, Face.REAR_LAMP),
+    (-0.505, -0.495, -0.49, -0.4, 0.28, 0.5, Face.REAR_LAMP),
+]
 _LOW_WHEELS = [(x0, x1, y0, y1, 0.0, 0.27, face) for x0, x1, y0, y1, _, _, face in _WHEELS]
-PARTS: dict[AgentKind, list[tuple[float, float, float, float, float, float, Face]]] = {
+VAN = len(AgentKind)  # a car so tall that it is a van
+VAN_HEIGHT = 1.9  # m
+PALE = (0.25, 0.62)  # how the box of a truck pales: share of its colour, and white
+PARTS: dict[int, list[tuple[float, float, float, float, float, float, Face]]] = {
     AgentKind.CAR: [
         (-0.5, 0.5, -0.5, 0.5, 0.14, 0.62, Face.BODY),
         (-0.38, 0.18, -0.42, 0.42, 0.62, 0.93, Face.CABIN),
@@ -68,9 +77,19 @@ PARTS: dict[AgentKind, list[tuple[float, float, float, float, float, float, Face
         *_WHEELS,
         *_LAMPS,
     ],
+    VAN: [
+        (-0.5, 0.36, -0.5, 0.5, 0.14, 1.0, Face.BODY),
+        (0.36, 0.5, -0.5, 0.5, 0.14, 0.46, Face.BODY),
+        (0.36, 0.43, -0.46, 0.46, 0.46, 0.9, Face.CABIN),
+        (0.22, 0.37, -0.503, 0.503, 0.52, 0.82, Face.CABIN),
+        (-0.503, -0.49, 0.06, 0.4, 0.58, 0.82, Face.CABIN),
+        (-0.503, -0.49, -0.4, -0.06, 0.58, 0.82, Face.CABIN),
+        *_LOW_WHEELS,
+        *_VAN_LAMPS,
+    ],
     AgentKind.TRUCK: [
-        (-0.5, 0.22, -0.5, 0.5, 0.2, 1.0, Face.BODY),
-        (0.26, 0.5, -0.47, 0.47, 0.14, 0.8, Face.BODY),
+        (-0.5, 0.26, -0.5, 0.5, 0.25, 1.0, Face.CARGO),
+        (0.29, 0.5, -0.47, 0.47, 0.14, 0.8, Face.BODY),
         (0.4, 0.502, -0.42, 0.42, 0.5, 0.74, Face.CABIN),
         *_LOW_WHEELS,
         *_LOW_LAMPS,
@@ -88,8 +107,8 @@ PARTS: dict[AgentKind, list[tuple[float, float, float, float, float, float, Face
 
 
 def _parts_table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    table = np.zeros((len(AgentKind), max(map(len, PARTS.values())), 7))
-    count = np.zeros(len(AgentKind), np.int64)
+    table = np.zeros((len(AgentKind) + 1, max(map(len, PARTS.values())), 7))
+    count = np.zeros(len(AgentKind) + 1, np.int64)
     for kind, parts in PARTS.items():
         count[int(kind)] = len(parts)
         for i, part in enumerate(parts):
@@ -116,6 +135,7 @@ def _palette(classes: NDArray, normals: NDArray | None = None, colours: NDArray 
         palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
     if colours is not None:
         coloured = _IS_COLOURED[classes][:, None]
+        colours = np.where((classes == int(Face.CARGO))[:, None], PALE[0] * colours + PALE[1], colours)
         palette[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = np.round(255 * np.clip(colours, 0, 1)) * coloured
     return palette
 
@@ -209,8 +229,10 @@ class LayoutRasteriser:
         normals = np.empty((MAX_MOVING_FACES, 3), np.float32)
         classes = np.empty(MAX_MOVING_FACES, np.int64)
         owner = np.empty(MAX_MOVING_FACES, np.int64)
+        state, kind = agents.state[b].double().numpy(), agents.kind[b].numpy()
+        kind = np.where((kind == int(AgentKind.CAR)) & (state[:, 7] >= VAN_HEIGHT), VAN, kind)
         n = raster.agent_faces(
-            agents.state[b].double().numpy(), agents.kind[b].numpy(), agents.valid[b].numpy(), agents.brake[b].numpy(), _PARTS, _PART_COUNT,
+            state, kind, agents.valid[b].numpy(), agents.brake[b].numpy(), _PARTS, _PART_COUNT,
             int(Face.REAR_LAMP), int(Face.BRAKE_LAMP), quads, normals, classes, owner, 0,
         )  # fmt: skip
         n = raster.signal_faces(

@@ -46,6 +46,7 @@ class Face(IntEnum):
     SIGNAL_RED = 18
     SIGNAL_YELLOW = 19
     SIGNAL_GREEN = 20
+    CARGO = 21
 
 
 @dataclass(frozen=True)
