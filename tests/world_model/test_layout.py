@@ -227,6 +227,21 @@ def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) ->
     assert barrier[CHANNEL["window"]].max() == 0
 
 
+def test_trees_have_round_crowns(rasterise) -> None:
+    draft = roads._Draft()
+    draft.lane((0.0, 0.0), (200.0, 0.0))
+    draft.scenery.append((14.0, 0.0, 0.0, 4.0, 4.0, 6.0, SceneryKind.TREE, (0.2, 0.45, 0.15)))
+    channels = rasterise(roads.scene_on(draft.build(), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
+    for up, share in ((0.4, 0.36), (0.6, 0.46), (0.85, 0.3)):  # by CROWN; a hexagon's sides lie between 0.87 and 1 of its radius
+        _, row = pixel(14.0, 0.0, up * 6.0)
+        left, _ = pixel(14.0, 0.93 * share * 4.0, up * 6.0)
+        columns = torch.nonzero(channels[CHANNEL["tree"], int(row)] > 0.5).flatten()
+        assert columns.min() == pytest.approx(left, abs=1.2)
+        assert columns.max() + 1 == pytest.approx(CAMERA.width - left, abs=1.2)
+    normals = build_mesh(draft.build()).solid_normal
+    assert np.allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-5)
+
+
 def test_ears_are_clipped_to_the_polygons_area() -> None:
     import numpy as np
 

@@ -20,6 +20,8 @@ PITCHED_BELOW = 7.5  # m, lower buildings have a pitched roof
 EAVES = 0.62  # of the height of a building with a pitched roof
 OVERHANG = 0.3  # m
 WALL_BELOW = 1.5  # m, what is less deep is a wall without windows
+CROWN = ((0.24, 0.3), (0.48, 0.5), (0.44, 0.74), (0.15, 0.97))  # of a tree, upward: radius over its width and height over its own
+CROWN_SIDES = 6
 
 
 class Face(IntEnum):
@@ -223,6 +225,21 @@ def _roofs(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[n
     return np.stack(faces, 1).reshape(-1, 4, 3), np.stack(normals, 1).reshape(-1, 3)
 
 
+def _crowns(boxes: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+    """Faces [n*18, 4, 3] and normals of round crowns of trees that fill boxes."""
+    turn = np.arange(CROWN_SIDES + 1) * (2 * np.pi / CROWN_SIDES)
+    rings = []
+    for radius, up in CROWN:
+        x, y = radius * boxes[:, 3:4] * np.cos(turn), radius * boxes[:, 4:5] * np.sin(turn)
+        cos, sin = np.cos(boxes[:, 2:3]), np.sin(boxes[:, 2:3])
+        z = np.broadcast_to(up * boxes[:, 5:6], x.shape)
+        rings.append(np.stack((boxes[:, 0:1] + x * cos - y * sin, boxes[:, 1:2] + x * sin + y * cos, z), -1))
+    ring = np.stack(rings, 1)  # [n, rings, sides + 1, 3]
+    faces = np.stack((ring[:, :-1, :-1], ring[:, :-1, 1:], ring[:, 1:, 1:], ring[:, 1:, :-1]), -2).reshape(-1, 4, 3)
+    normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 3] - faces[:, 0])
+    return faces, normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-6)
+
+
 def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     """The `solid` arrays of `RoadMesh`."""
     kind = road.scenery_kind[0].numpy()
@@ -253,16 +270,12 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     add(quads, outward, Face.BUILDING, paint, np.where(outward[:, 2:] == 0, _bays(quads), 0.0))
     add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, paint[pitched])
     trees = kind == int(SceneryKind.TREE)
-    shape = boxes[trees]
-    trunk, middle, top = shape.copy(), shape.copy(), shape.copy()
+    trunk = boxes[trees]
+    height = trunk[:, 5].copy()
+    add(*_crowns(trunk), Face.TREE, colour[trees])
     trunk[:, 3:5] = 0.35
-    middle[:, 3:5] *= 0.9
-    top[:, 3:5] *= 0.5
-    height = shape[:, 5]
-    brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(shape), 1))
-    add_boxes(trunk, np.zeros(len(shape)), 0.4 * height, Face.POLE, brown)
-    add_boxes(middle, 0.35 * height, 0.75 * height, Face.TREE, colour[trees])
-    add_boxes(top, 0.75 * height, height, Face.TREE, colour[trees])
+    brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(trunk), 1))
+    add_boxes(trunk, np.zeros(len(trunk)), 0.4 * height, Face.POLE, brown)
     return {
         name: np.ascontiguousarray(np.concatenate(arrays).astype(np.int32 if name == "solid_class" else np.float32))
         for name, arrays in parts.items()
