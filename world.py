@@ -28,6 +28,18 @@ class WorldState(Batched):
     seed: Tensor  # [B] int64, the episode's own; every random draw comes from (seed, step)
     step: Tensor  # [B] int64, steps since reset
     memory: Any = None  # a Batched value of the world's own (traffic's hidden state, actions so far, ...), or None
+    past: Tensor | None = None  # [B, H, W, 3 * n] uint8, the pictures before, for painters that look at more than the last one
+
+    @classmethod
+    def painted(cls, scene: Scene, pictures: Tensor, seed: Tensor, step: Tensor, memory: Any) -> WorldState:
+        """A state of pictures [B, H, W, 3 * n], the newest first."""
+        past = pictures[..., 3:] if pictures.shape[-1] > 3 else None
+        return cls(scene, pictures[..., :3], seed, step, memory, past)
+
+    @property
+    def pictures(self) -> Tensor:
+        """The picture and those before it, uint8 [B, H, W, 3 * n], the newest first."""
+        return self.frame if self.past is None else torch.cat((self.frame, self.past), -1)
 
 
 @runtime_checkable

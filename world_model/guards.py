@@ -3,7 +3,7 @@
 Four numbers of every step, each a running mean over about a second:
 - "disagreement": how far apart two paintings of the same scene are that differ in their noise alone;
 - "residual": what a frame loses on its way through the frame tokenizer, which was trained on true and painted frames;
-- "read_back": how far the motion that an inverse-dynamics network reads off the last frames is from the ego's own;
+- "read_back": how far the motion that an inverse-dynamics network reads off the frames around a moment 0.4 s ago is from the ego's own;
 - "lost": how far the ego is from the nearest lane, in metres: where there is nothing, nothing looks wrong.
 A number over its threshold, which comes from held-out drives, is above 1 here.
 """
@@ -25,7 +25,7 @@ from ..batched import Batched
 from ..errors import CheckpointError
 from ..road import LaneKind
 from ..scene import Scene
-from .video.probes import LAGS, Probes
+from .video.probes import AFTER, SPAN, Probes
 from .video.tokenizer import FrameTokenizer
 
 GUARDS = ("disagreement", "residual", "read_back", "lost")
@@ -41,7 +41,8 @@ class GuardedMemory(Batched):
     """A world's memory where guards watch: the traffic's own, and what they have seen."""
 
     traffic: Any  # Batched or None
-    frames: Tensor  # [B, 5, H, W, 3] uint8, the last ones, the newest last
+    frames: Tensor  # [B, SPAN + 1, H, W, 3] uint8, the last ones, the newest last
+    motion: Tensor  # [B, AFTER + 1, 2] speed and yaw rate of the ego in the last of them
     means: Tensor  # [B, 4] of GUARDS, running
     seen: Tensor  # [B] int64, frames that the means are of
 
@@ -74,10 +75,11 @@ class Guards:
         thresholds = dict.fromkeys(GUARDS, math.inf) if measure else read_thresholds(folder / PAGE)
         return cls(Probes.load(folder / "probes"), FrameTokenizer.load(folder / "vla" / "frames"), thresholds)
 
-    def begin(self, traffic: Any, frame: Tensor) -> GuardedMemory:
-        """The memory of episodes whose first frames are [B, H, W, 3]."""
-        frames = frame.unsqueeze(1).repeat(1, LAGS[0] + 1, 1, 1, 1)
-        return GuardedMemory(traffic, frames, torch.zeros(len(frame), len(GUARDS)), torch.zeros(len(frame), dtype=torch.int64))
+    def begin(self, traffic: Any, scene: Scene, frame: Tensor) -> GuardedMemory:
+        """The memory of episodes that begin in scenes [B] with frames [B, H, W, 3]."""
+        frames = frame.unsqueeze(1).repeat(1, SPAN + 1, 1, 1, 1)
+        motion = _motion(scene).unsqueeze(1).repeat(1, AFTER + 1, 1)
+        return GuardedMemory(traffic, frames, motion, torch.zeros(len(frame), len(GUARDS)), torch.zeros(len(frame), dtype=torch.int64))
 
     @torch.no_grad()
     def look(self, memory: GuardedMemory, traffic: Any, scene: Scene, frame: Tensor, other: Tensor) -> GuardedMemory:
@@ -85,18 +87,22 @@ class Guards:
         frames = torch.cat((memory.frames[:, 1:], frame.unsqueeze(1)), 1)
         disagreement = (frame.float() - other.float()).abs().mean((1, 2, 3))
         residual = (self.tokenizer.decode(self.tokenizer.encode(frame)).float() - frame.float()).abs().mean((1, 2, 3))
-        read = self.probes.read_motion(frames)[:, -1]
-        ego = scene.ego
-        wrong = torch.stack(((read[:, 1] - ego.speed) / READ_SCALE[0], (read[:, 2] - ego.yaw_rate) / READ_SCALE[1]), -1)
+        motion = torch.cat((memory.motion[:, 1:], _motion(scene).unsqueeze(1)), 1)
+        read = self.probes.read_motion(frames)[:, -1, 1:]
+        wrong = (read - motion[:, 0]) / torch.tensor(READ_SCALE) * (memory.seen >= SPAN).unsqueeze(-1)  # before, frames are repeated
         values = torch.stack((disagreement, residual, wrong.square().mean(-1).sqrt(), lane_distance(scene)), -1)
         weight = torch.maximum(1 / (memory.seen + 1).float(), torch.tensor(SMOOTHING)).unsqueeze(-1)
-        return GuardedMemory(traffic, frames, memory.means + weight * (values - memory.means), memory.seen + 1)
+        return GuardedMemory(traffic, frames, motion, memory.means + weight * (values - memory.means), memory.seen + 1)
 
     def doubts(self, memory: GuardedMemory) -> dict[str, Tensor]:
         """Each guard's running mean over its threshold [B], 0 until it has settled."""
         shares = memory.means / self.thresholds
         settled = (memory.seen >= SETTLED).unsqueeze(-1)
         return dict(zip(GUARDS, (shares * settled).unbind(-1), strict=True))
+
+
+def _motion(scene: Scene) -> Tensor:
+    return torch.stack((scene.ego.speed, scene.ego.yaw_rate), -1)
 
 
 def lane_distance(scene: Scene) -> Tensor:

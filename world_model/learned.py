@@ -29,6 +29,10 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small"
 class Generator(Protocol):
     """What paints frames [B, H, W, 3] uint8; see `world_model.video`."""
 
+    def no_past(self, frame: Tensor) -> Tensor | None:
+        """What stands for the frames before the first one, where the painter looks at any."""
+        ...
+
     def first(self, scene: Scene, seed: Tensor) -> Tensor:
         """The first frame of episodes."""
         ...
@@ -151,8 +155,9 @@ class LearnedWorld:
         if frame is None:
             frame = self.generator.first(scenes, seed) if self.generator is not None else _black(scenes)
         if self.guards is not None:
-            memory = self.guards.begin(memory, frame)
-        return WorldState(scenes, frame, seed, torch.zeros_like(seed), memory)
+            memory = self.guards.begin(memory, scenes, frame)
+        past = None if self.generator is None else self.generator.no_past(frame)
+        return WorldState(scenes, frame, seed, torch.zeros_like(seed), memory, past)
 
     @torch.no_grad()
     def step(self, state: WorldState, actions: Tensor) -> WorldState:
@@ -173,14 +178,14 @@ class LearnedWorld:
             agents, memory = self.traffic.step(scene, ego, before, seed, step)
         time = scene.time + DT
         following = dataclasses.replace(scene, ego=ego, agents=agents, signals=scene.road.signals_at(time), time=time)
-        frame = state.frame
-        if self.generator is not None:
-            if self.guards is None:
-                frame = self.generator.next(scene, following, frame, actions, seed, step + 1)
-            else:
-                frame, other = self.generator.next_twice(scene, following, frame, actions, seed, step + 1)
-                memory = self.guards.look(state.memory, memory, following, frame, other)
-        return WorldState(following, frame, seed, step + 1, memory)
+        if self.generator is None:
+            return WorldState(following, state.frame, seed, step + 1, memory)
+        if self.guards is None:
+            pictures = self.generator.next(scene, following, state.pictures, actions, seed, step + 1)
+        else:
+            pictures, other = self.generator.next_twice(scene, following, state.pictures, actions, seed, step + 1)
+            memory = self.guards.look(state.memory, memory, following, pictures[..., :3], other)
+        return WorldState.painted(following, pictures, seed, step + 1, memory)
 
     def doubts(self, state: WorldState) -> dict[str, Tensor]:
         """How near each guard is to its threshold [B], above 1 past it; empty without guards."""

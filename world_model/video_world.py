@@ -91,7 +91,9 @@ class VideoWorld:
         seed = torch.tensor([int(s) for s in seeds], dtype=torch.int64)
         chosen = (seed * 2_654_435_761 % 2**32) % len(self.openings)
         still = Commands(torch.zeros(len(seed), PAST, 2))
-        return WorldState(unknown_scene(len(seed), self.profile), self.openings[chosen], seed, torch.zeros_like(seed), still)
+        frame = self.openings[chosen]
+        scene = unknown_scene(len(seed), self.profile)
+        return WorldState(scene, frame, seed, torch.zeros_like(seed), still, self.generator.no_past(frame))
 
     @torch.no_grad()
     def step(self, state: WorldState, actions: Tensor) -> WorldState:
@@ -108,11 +110,11 @@ class VideoWorld:
             state.scene.road, straight_ahead(ego), state.scene.profile,
         )  # fmt: skip
         past = torch.cat((state.memory.past[:, 1:], actions.unsqueeze(1)), 1)
-        frame = self.dream(state.frame, past, state.seed, state.step + 1)
-        return WorldState(scene, frame, state.seed, state.step + 1, Commands(past))
+        pictures = self.dream(state.pictures, past, state.seed, state.step + 1)
+        return WorldState.painted(scene, pictures, state.seed, state.step + 1, Commands(past))
 
     def dream(self, frame: Tensor, past: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-        """The frames [B, H, W, 3] after `frame`, given the last commands [B, PAST, 2], the newest last."""
+        """The frames [B, H, W, 3] after `frame`, as of `FrameGenerator.next`, given the last commands [B, PAST, 2], the newest last."""
         return self.generator.next_unseen(frame, past[:, -1], self.motion.motion(past), seed, step)
 
 

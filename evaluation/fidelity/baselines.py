@@ -25,7 +25,7 @@ class Generator(Protocol):
         ...
 
     def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-        """The frame [B, H, W, 3] uint8 of `scene`, after `frame` of `previous`."""
+        """The frame [B, H, W, 3] uint8 of `scene`, after `frame` of `previous`; see `FrameGenerator.next`."""
         ...
 
 
@@ -65,7 +65,7 @@ def rollout(
         origin, _ = warp(origin, shown.flow)
         warped, _ = warp(first, origin)
         pictures = {
-            "generated": generated,
+            "generated": generated[..., :3],
             "copied": frame,
             "warped": warped.permute(0, 2, 3, 1).round().to(torch.uint8),
             "mean": mean.expand_as(frame),

@@ -156,6 +156,7 @@ class _Measurement:
             if errors:
                 figures |= pictures.bare_figures(errors, name)
         write_text(self.folder / "horizon.csv", rollouts.horizon_table(self.rolled))
+        write_text(self.folder / "regions.csv", rollouts.region_table(self.rolled))
         if self.rolled is not None:
             figures |= rollouts.long_figures(self.rolled)
             for index, rows in enumerate(self.rolled.strips):

@@ -16,7 +16,7 @@ from ...world_model.learned import SHIPPED
 from ...world_model.video.generator import FrameGenerator, LayoutLevel
 from ..bootstrap import Estimate, bootstrap, ratio_of_means
 from .baselines import METHODS, Generator, rollout
-from .regions import REGIONS, difference, of_known, region_db, region_errors, region_mae, region_masks
+from .regions import FIGURES, REGIONS, difference, of_known, region_db, region_errors, region_mae, region_masks
 
 SECOND = round(1 / DT)  # steps
 SHORT_EVERY = 2 * SECOND  # steps between the starts of the rollouts of 1 s
@@ -100,7 +100,7 @@ def short_figures(errors: dict[str, Tensor]) -> dict[str, Estimate]:
     for method in METHODS:
         figures[f"{method}_mae_1s"] = bootstrap(mae[method].numpy())
         figures[f"{method}_db_1s"] = bootstrap(region_db(errors[method]).numpy())
-    for region in REGIONS[1:]:
+    for region in FIGURES:
         for key, estimate in {
             f"{region}_db_1s": of_known(region_db(errors["generated"], region)),
             f"{region}_gain_db_1s": difference(errors, "warped", region),

@@ -12,7 +12,7 @@ from ...data import Clip, read_clips
 from ...envs import make_world
 from ...errors import ConfigError, DataError
 from ...world_model.video.plain_motion import past_commands
-from ...world_model.video.probes import LAGS, Probes
+from ...world_model.video.probes import AFTER, BEFORE, SPAN, Probes
 from ...world_model.video_world import VideoWorld
 from ..bootstrap import Estimate, bootstrap, ratio_of_means
 from ..pictures import absolute_error
@@ -53,6 +53,8 @@ def video_figures(
 ) -> tuple[dict[str, Estimate], dict[str, list[Tensor]]]:
     """Steering read back from dreams of 3 s under the recorded actions and from the true video; error 1 s ahead beside copying.
 
+    `steering_spearman_real_1s` is of the moments in the first second of the dreams.
+
     Returns:
         figures with intervals over clips, and the rows of a strip of the first clip.
     """
@@ -69,21 +71,24 @@ def video_figures(
         for step in range(1, AHEAD + 1):
             past = torch.stack([past_commands(clip.actions, s + step) for s in starts])
             dream.append(world.dream(dream[-1], past, seeds, torch.full_like(seeds, step)))
-        generated = torch.stack(dream, 1)
+        generated = torch.stack([frame[..., :3] for frame in dream], 1)
         for name, frames in (("generated", generated), ("true", true)):
             read[name].append(probes.read_motion(frames)[..., 0].flatten())
-        window = actions[..., 0].unfold(1, LAGS[0], 1).mean(-1)[:, : AHEAD + 1 - LAGS[0]]
+        window = actions[..., 0].unfold(1, BEFORE, 1).mean(-1)[:, : AHEAD + 1 - SPAN]
         commanded.append(window.flatten())
         at = true[:, SECOND]
         errors.append([float(absolute_error(frames, at).mean()) for frames in (generated[:, SECOND], true[:, 0])])
         if number == 0:
             shown = (0, SECOND // 2, SECOND, 2 * SECOND, AHEAD)
             strip = {"true": [true[0, k] for k in shown], "generated": [generated[0, k] for k in shown]}
+    moments = torch.arange(BEFORE, AHEAD + 1 - AFTER)
+    early = [(moments <= SECOND).repeat(len(row) // len(moments)) for row in commanded]
     pad = lambda rows: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=torch.nan)
     target = pad(commanded)
     which = ~target.isnan()
     figures = {
         "steering_spearman_real": spearman(pad(read["generated"]), target, which),
+        "steering_spearman_real_1s": spearman(pad(read["generated"]), target, which & (pad([e.float() for e in early]) > 0)),
         "steering_spearman_real_true": spearman(pad(read["true"]), target, which),
         "copy_ratio_1s_real": bootstrap(torch.tensor(errors).numpy(), statistic=ratio_of_means),
     }

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ...scene import DT, Scene
 from ...world_model.video.layout import LayoutRasteriser
-from ...world_model.video.probes import CLASSES, LAGS, MOTION, Probes
+from ...world_model.video.probes import AFTER, BEFORE, CLASSES, MOTION, Probes
 from ...world_model.video.train_probes import SPEED_FLOOR
 from ..bootstrap import Estimate, bootstrap, ratio_of_means
 from .pictures import SECOND
@@ -35,7 +35,7 @@ def obedience_figures(rolled: Rollouts, probes: Probes) -> dict[str, Estimate]:
     after 5 s between the way that the read motion makes and the true way; the same of true video beside it.
     """
     ego = rolled.track.ego
-    true = torch.stack((ego.steering, ego.speed, ego.yaw_rate), -1)[:, LAGS[0] :]
+    true = torch.stack((ego.steering, ego.speed, ego.yaw_rate), -1)[:, BEFORE:-AFTER]
     moving = true[..., 1] > SPEED_FLOOR
     wheelbase = rolled.track.profile.wheelbase.unsqueeze(-1)
     everything = torch.ones_like(moving)

@@ -8,18 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...world_model.video.layout import AGENT_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS, Layout
+from ...world_model.video.layout import AGENT_CHANNELS, CHANNEL, COVER_CHANNELS, MARKING_CHANNELS, SIGNAL_CHANNELS, Layout
 from ..bootstrap import Estimate, bootstrap
 from ..pictures import decibels
 
-REGIONS = ("frame", "agents", "signals", "markings", "important")  # the last: agents, signals and markings together
-_CHANNELS = (AGENT_CHANNELS, SIGNAL_CHANNELS, MARKING_CHANNELS, (*AGENT_CHANNELS, *SIGNAL_CHANNELS, *MARKING_CHANNELS))
+_NAMED = {
+    "agents": AGENT_CHANNELS,
+    "signals": SIGNAL_CHANNELS,
+    "markings": MARKING_CHANNELS,
+    "important": (*AGENT_CHANNELS, *SIGNAL_CHANNELS, *MARKING_CHANNELS),
+    "buildings": (CHANNEL["building"],),
+    "trees": (CHANNEL["tree"], CHANNEL["pole"]),
+    "asphalt": (CHANNEL["road"], CHANNEL["junction"]),
+    "ground": (CHANNEL["ground"],),
+}
+REGIONS = ("frame", *_NAMED, "sky")
+FIGURES = ("agents", "signals", "markings", "important")  # regions with figures of their own
 
 
 def region_masks(layout: Layout) -> Tensor:
-    """Which pixels belong to each of REGIONS, bool [B, R, H, W]: those that it covers at least half."""
+    """Which pixels belong to each of REGIONS, bool [B, R, H, W]: those that it covers at least half; the sky is where nothing does."""
+    covered = lambda channels: layout.channels[:, channels].int().sum(1) >= 128
     whole = torch.ones_like(layout.channels[:, 0], dtype=torch.bool)
-    return torch.stack((whole, *((layout.channels[:, list(c)].int().sum(1) >= 128) for c in _CHANNELS)), 1)
+    return torch.stack((whole, *(covered(list(channels)) for channels in _NAMED.values()), ~covered(COVER_CHANNELS)), 1)
 
 
 def region_errors(found: Tensor, true: Tensor, masks: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from xpeng_world.evaluation.fidelity.regions import REGIONS, difference, region_
 from xpeng_world.evaluation.pictures import absolute_error, decibels, squared_error
 from xpeng_world.scene import Agents, Ego, Track
 from xpeng_world.world_model.video.layout import LayoutRasteriser, composite
-from xpeng_world.world_model.video.probes import LAGS, Probes, scene_targets
+from xpeng_world.world_model.video.probes import AFTER, BEFORE, Probes, scene_targets
 
 STEPS = 25
 
@@ -95,6 +95,9 @@ def test_regions_are_where_the_layout_says(recorded):
     assert masks[:, 0].all()
     assert masks[:, REGIONS.index("important")].eq(masks[:, 1:4].any(1)).float().mean() > 0.99
     assert masks[:, REGIONS.index("markings")].any()
+    sky = masks[:, REGIONS.index("sky")]
+    assert sky[:, 0].any()
+    assert not (sky & masks[:, 1 : REGIONS.index("sky")].any(1)).any()
 
 
 def test_a_model_that_paints_the_truth_has_no_error(recorded, mean):
@@ -154,6 +157,12 @@ def test_the_command_writes_figures_table_and_strips(recorded, tmp_path, monkeyp
         table = list(csv.DictReader(file))
     assert [line["step"] for line in table] == [str(k) for k in range(1, 21)]
     assert all(line["generated_mae"] == line["copied_mae"] for line in table)
+    with open(tmp_path / "regions.csv", newline="") as file:
+        shares = {line["region"]: (float(line["pixels"]), float(line["error"])) for line in csv.DictReader(file)}
+    assert shares["frame"] == (1.0, 1.0)
+    parts = [shares[name] for name in shares if name not in ("frame", "important")]
+    for column in range(2):
+        assert 0.9 < sum(part[column] for part in parts) < 1.05  # a few pixels are half one thing and half another
     with Image.open(tmp_path / "strip_0.png") as strip:
         assert strip.size[0] > 2 * 256
     assert "copy ratio 1s" in capsys.readouterr().out
@@ -217,7 +226,7 @@ class TrueReader:
 
     def __init__(self, rolled, factor=1.0):
         ego = rolled.track.ego
-        self.motion = torch.stack((ego.steering, ego.speed, ego.yaw_rate), -1)[:, LAGS[0] :] * factor
+        self.motion = torch.stack((ego.steering, ego.speed, ego.yaw_rate), -1)[:, BEFORE:-AFTER] * factor
 
     def read_motion(self, frames):
         return self.motion
@@ -274,10 +283,10 @@ def test_probes_are_kept_and_damage_is_named(tmp_path):
     probes = Probes().eval()
     probes.save(tmp_path)
     loaded = Probes.load(tmp_path)
-    frames = torch.randint(0, 256, (1, 6, 64, 128, 3), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (1, 10, 64, 128, 3), dtype=torch.uint8)
     assert loaded.read_motion(frames).shape == (1, 2, 3)
     assert torch.allclose(loaded.read_motion(frames), probes.read_motion(frames), atol=0.02)
-    assert loaded.read_scene(frames[0]).shape == (6, 4, 64, 128)
+    assert loaded.read_scene(frames[0]).shape == (10, 4, 64, 128)
     (tmp_path / "probes.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match="cannot be read"):
         Probes.load(tmp_path)

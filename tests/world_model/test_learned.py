@@ -22,6 +22,9 @@ _spec.loader.exec_module(roads)
 class Painter:
     """Writes what it was asked into the frame: steps, and how far the ego has come."""
 
+    def no_past(self, frame: torch.Tensor) -> None:
+        return None
+
     def first(self, scene: Scene, seed: torch.Tensor) -> torch.Tensor:
         return torch.zeros(scene.time.shape[0], 64, 128, 3, dtype=torch.uint8)
 

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from xpeng_world.data import ShardWriter
 from xpeng_world.errors import CheckpointError
-from xpeng_world.world_model.video.probes import LAGS, Probes, scene_targets
+from xpeng_world.world_model.video.local_flow import CELLS, FEATURES, SCALES, local_flow
+from xpeng_world.world_model.video.probes import BEFORE, SPAN, Probes, scene_targets
 from xpeng_world.world_model.video.store import open_store
 from xpeng_world.world_model.video.train_probes import TrainProbesConfig, train_probes
 
@@ -40,13 +41,39 @@ def test_the_scene_reader_finds_the_car_after_some_steps(logs, tmp_path) -> None
     said = probes.read_scene(clip.frames[5:6])[0, 0]
     assert car.sum() > 20
     assert said[car].mean() > 3 * said[~car].mean()
-    assert probes.read_motion(clip.frames.unsqueeze(0)).shape == (1, 8 - LAGS[0], 3)
+    assert probes.read_motion(cases.painted_clip(12).frames.unsqueeze(0)).shape == (1, 12 - SPAN, 3)
 
 
-def test_motions_are_of_the_last_frame_and_commands_of_the_way_there(logs) -> None:
+@pytest.mark.parametrize(("scale", "right", "down"), [(0, 0.6, -0.3), (2, 3.0, 2.0)])
+def test_local_flow_finds_how_far_texture_moved(scale: int, right: float, down: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = (
+        torch.rand(2, 3, *((12, 22) if scale == 0 else (8, 14)), generator=generator) > 0.5
+    ).float()  # no finer than the scale can tell
+    big = torch.nn.functional.interpolate(coarse, size=(96, 176), mode="bicubic").clamp(0, 1)
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(128.0), indexing="ij")
+
+    def view(x: float, y: float) -> torch.Tensor:
+        grid = torch.stack(((columns + 24.5 - x) * 2 / 176 - 1, (rows + 16.5 - y) * 2 / 96 - 1), -1).expand(2, -1, -1, -1)
+        return torch.nn.functional.grid_sample(big, grid, align_corners=False)
+
+    found = local_flow(torch.stack((view(0, 0), view(right, down)), 1), [(0, 1)])
+    assert found.shape == (2, FEATURES, *CELLS)
+    ways = found[:, 3 * scale : 3 * scale + 3, 1:-1, 1:-1]
+    sure = ways[:, 2]
+    assert (sure > 0.8).float().mean() > 0.3
+    for way, true in zip(ways.unbind(1), (right, down), strict=False):
+        assert way[sure > 0.8].median() == pytest.approx(true / SCALES[scale], rel=0.35)  # shrunk, as it doubts
+    still = local_flow(torch.stack((view(0, 0),) * 2, 1), [(0, 1)]).unflatten(1, (-1, 3))[:, :, :2]
+    assert still.abs().max() == 0
+    plain = local_flow(torch.full((1, 2, 3, 64, 128), 0.5), [(0, 1)])
+    assert plain.abs().max() == 0  # nothing to see, nothing believed
+
+
+def test_motions_are_of_the_moment_and_commands_of_the_way_there(logs) -> None:
     store = open_store(logs, "train")
-    first, _ = store.windows(LAGS[0])
-    ego, command, known = store.motions(first, LAGS[0])
+    first, _ = store.windows(SPAN)
+    ego, command, known = store.motions(first, BEFORE)
     assert known.any()
     assert not known.all()
     assert ego[known][:, 3].mean() > 5

@@ -89,13 +89,33 @@ def test_the_model_is_told_how_much_of_the_layout_it_is_shown(generator: FrameGe
         assert [float(row[0, column]) for row in numbers] == known
     store_like = torch.zeros(4, 3, 64, 128)
     has_scene = torch.tensor([True, True, True, False])
-    never = CorruptionConfig(0, 0, 0, 0, 0, 0, 0, 0)
+    never = CorruptionConfig(0, 0, 0, 0, 0, 0, 0, 0, 0)
     told = corrupted_condition(
         store_like, torch.zeros(4, len(CHANNELS), 64, 128, dtype=torch.uint8), torch.zeros(4, 2, 64, 128), torch.zeros(4, 2),
         torch.zeros(4, 7), torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), has_scene, never, torch.Generator(),
         torch.tensor([0, 1, 2, 1]), torch.zeros(4, 2, 64, 128),
     )  # fmt: skip
     assert told.numbers[:, column].tolist() == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_false_patches_are_pasted_only_where_the_layout_can_tell() -> None:
+    count = 48
+    before = torch.rand(count, 3, 64, 128, generator=torch.Generator().manual_seed(5)) - 0.5
+    has_scene, level = torch.arange(count) % 4 > 0, torch.arange(count) % 3  # a quarter without a scene, a third of each level
+    still = torch.stack(torch.meshgrid(torch.arange(128) + 0.5, torch.arange(64) + 0.5, indexing="xy")).expand(count, 2, 64, 128)
+    always = CorruptionConfig(0, 0, 0, 0, 1.0, 0, 0, 0, 0)
+    told = corrupted_condition(
+        before, torch.zeros(count, len(CHANNELS), 64, 128, dtype=torch.uint8), still, torch.zeros(count, 2), torch.zeros(count, 7),
+        torch.zeros(count, 3), torch.zeros(count, dtype=torch.int64), has_scene, always, torch.Generator().manual_seed(0), level,
+        torch.zeros(count, 2, 64, 128),
+    )  # fmt: skip
+    changed = ((told.warped - before).abs() > 1e-3).any(1)
+    whole = has_scene & (level == 0)
+    share = changed[whole].float().mean((1, 2))
+    assert ((share > 0) & (share < 0.3)).float().mean() > 0.8  # some lie beside the picture
+    assert share.mean() > 0.01
+    known = ~whole & ~(has_scene & (level > 0))  # of hidden layouts the warp itself differs
+    assert not changed[known].any()
 
 
 def test_unknown_level_and_zero_steps_are_refused(generator: FrameGenerator) -> None:

@@ -12,6 +12,8 @@ from .generator import WITHOUT_SCENERY, numbers_of
 from .layout import without_scenery
 from .warp import carry, plane_flow
 
+PASTED_FROM = 8  # pixels down, of what is pasted of the same picture
+
 
 @dataclass
 class CorruptionConfig:
@@ -21,6 +23,7 @@ class CorruptionConfig:
     noise_context: float = 0.6  # noise on the previous frame
     blur_context: float = 0.25
     max_context_noise: float = 0.6  # standard deviation in the range [-1, 1]
+    paste_context: float = 0.25  # a patch of another sample's picture in it, where the layout is whole and can tell that it is false
     drop_scenery: float = 0.12
     drop_layout: float = 0.08
     drop_appearance: float = 0.1
@@ -46,7 +49,7 @@ def corrupted_condition(
     """The condition of B samples with parts of it dropped or damaged.
 
     Args:
-        before: previous frames [B, 3, H, W] in [-1, 1].
+        before: previous frames [B, 3 * n, H, W] in [-1, 1], the newest first.
         layout: [B, C, H, W] uint8.
         flow: [B, 2, H, W] pixels.
         actions: [B, 2].
@@ -63,22 +66,14 @@ def corrupted_condition(
     """
     batch, device = before.shape[0], before.device
     draw = lambda: torch.rand(batch, generator=generator).to(device)
-    channels = layout.float().mul_(1 / 255)
     bare, none = (level == 1) & has_scene, (level == 2) & has_scene
-    rows = (bare | none).nonzero().flatten()
-    if len(rows):
-        empty = plane_flow(motion[rows].cpu()).to(device)[..., column : column + before.shape[-1]]
-        empty[:, 0] -= column
-        whole, none_here = channels[rows], none[rows].view(-1, 1, 1, 1)
-        kept = without_scenery(whole)
-        hidden = (kept != whole).any(1, keepdim=True)
-        flow = flow.index_copy(0, rows, torch.where(none_here | hidden, empty, flow[rows]))
-        channels[rows] = kept * ~none_here
+    channels, flow = shown_parts(layout, flow, motion, bare, none, column)
     context_noise = torch.where(draw() < config.noise_context, config.max_context_noise * draw().square(), torch.zeros_like(draw()))
     noise = torch.randn(before.shape, generator=generator).to(device)
     soft = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(before, 2), scale_factor=2, mode="bilinear")
     before = torch.where((draw() < config.blur_context).view(-1, 1, 1, 1), soft, before)
     before = before + noise * context_noise.view(-1, 1, 1, 1)
+    before = _pasted(before, (draw() < config.paste_context) & has_scene & ~bare & ~none, generator)
     warped, seen = carry(before, flow, moved)
     seen = seen * (draw() >= config.drop_context).view(-1, 1, 1, 1)
     numbers = numbers_of(actions, ego, (has_scene & ~none).float().masked_fill(bare, WITHOUT_SCENERY))
@@ -97,6 +92,39 @@ def corrupted_condition(
         context_noise=context_noise,
         gaze=gaze,
     )
+
+
+def _pasted(before: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures [B, C, H, W], the `chosen` ones [B] with a false rectangle around the horizon: of another's, or of their own further down.
+
+    A model that was never shown what does not belong there keeps its own mistakes: dark blobs at the end of an empty road for minutes.
+    """
+    height, width = before.shape[-2:]
+    rows, columns = torch.arange(height).view(1, -1, 1), torch.arange(width).view(1, 1, -1)
+    low, high = torch.tensor([0.05, 0.04, 0.15, -0.1]), torch.tensor([0.25, 0.35, 0.65, 1.0])
+    tall, wide, top, left = ((low + (high - low) * torch.rand(len(before), 4, generator=generator)).view(-1, 4, 1, 1)).unbind(1)
+    inside = (rows >= top * height) & (rows < (top + tall) * height) & (columns >= left * width) & (columns < (left + wide) * width)
+    inside = inside.to(before.device) & chosen.view(-1, 1, 1)
+    own = (torch.rand(len(before), generator=generator) < 0.6).to(before.device).view(-1, 1, 1, 1)
+    return torch.where(inside.unsqueeze(1), torch.where(own, before.roll(-PASTED_FROM, 2), before.roll(1, 0)), before)
+
+
+def shown_parts(layout: Tensor, flow: Tensor, motion: Tensor, bare: Tensor, none: Tensor, column: int = 0) -> tuple[Tensor, Tensor]:
+    """Layouts [B, C, H, W] in [0, 1] and flow [B, 2, H, W] of samples whose scenery (`bare` [B]) or layout (`none` [B]) is hidden.
+
+    The other arguments are those of `corrupted_condition`; hidden pixels move as an empty plane does.
+    """
+    channels = layout.float().mul_(1 / 255)
+    rows = (bare | none).nonzero().flatten()
+    if len(rows):
+        empty = plane_flow(motion[rows].cpu()).to(flow.device)[..., column : column + flow.shape[-1]]
+        empty[:, 0] -= column
+        whole, none_here = channels[rows], none[rows].view(-1, 1, 1, 1)
+        kept = without_scenery(whole)
+        hidden = (kept != whole).any(1, keepdim=True)
+        flow = flow.index_copy(0, rows, torch.where(none_here | hidden, empty, flow[rows]))
+        channels[rows] = kept * ~none_here
+    return channels, flow
 
 
 def draw_levels(batch: int, config: CorruptionConfig, generator: torch.Generator) -> Tensor:

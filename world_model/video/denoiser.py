@@ -28,13 +28,14 @@ class DenoiserConfig:
     warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
     sky: bool = True  # whether there is a learned panorama of the sky
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
+    context: int = 1  # previous frames that it is shown
 
 
 @dataclass
 class Condition:
     """What the denoiser is told besides the noisy frame; images in [-1, 1], layout in [0, 1]."""
 
-    warped: Tensor  # [B, 3, H, W] previous frame, warped; zeros where there is none
+    warped: Tensor  # [B, 3 * n, H, W] the n frames before, the newest first, moved to where things are now; zeros where there is none
     seen: Tensor  # [B, 1, H, W] 1 where the warped frame has content
     layout: Tensor  # [B, C, H, W]
     numbers: Tensor  # [B, len(NUMBERS)] scaled to about [-1, 1]
@@ -94,9 +95,10 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         warp: bool = True,
         sky: bool = False,
         spans: bool = False,
+        context: int = 1,
     ) -> None:
         super().__init__()
-        self.warp, self.spans = warp, spans
+        self.warp, self.spans, self.context = warp, spans, context
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
         widths = widths or DenoiserConfig().widths
@@ -104,7 +106,7 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, condition_width)
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
-        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0)
+        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1)
         self.stem = nn.Conv2d(4 * inputs, widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -133,7 +135,7 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
             span: [B] how far the sampler's step goes, for a painter with `spans`; where it is 0 or not given, the mean of all clean
                 frames that fit is painted, else one of them.
         """
-        x = gathered(noisy, condition, self.layout_channels, self.sky_map)
+        x = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context)
         vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
@@ -152,14 +154,16 @@ class FrameDenoiser(ModelMixin, ConfigMixin):
         x = self.out(nn.functional.silu(self.out_norm(x)))
         x = nn.functional.pixel_shuffle(x, 2)
         keep = torch.sigmoid(x[:, 3:4]) * condition.seen
-        return x[:, :3] + keep * condition.warped
+        return x[:, :3] + keep * condition.warped[:, :3]
 
 
-def gathered(noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None) -> Tensor:
+def gathered(noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None, context: int) -> Tensor:
     """All images that a painter is given, [B, C, H, W]; the first `layout_channels` of the layout, for weights that know no later ones."""
-    images = [noisy, condition.warped, condition.seen, condition.layout[:, :layout_channels]]
+    images = [noisy, condition.warped[:, :3], condition.seen, condition.layout[:, :layout_channels]]
     if sky is not None:
         images.append(sky(condition.gaze, condition.layout))
+    if context > 1:
+        images.append(condition.warped[:, 3 : 3 * context])
     return torch.cat(images, 1)
 
 

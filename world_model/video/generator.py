@@ -22,6 +22,7 @@ from .sky import gaze
 from .warp import carry, ego_motion, plane_flow
 
 FORMAT = 1  # version of a world model's folder
+EMPTY = 128  # of 255, where nothing was seen: about 0 for the model
 OTHER_NOISE = 104_729  # salt of a second painting's noise
 LayoutLevel = Literal["full", "no_scenery", "none"]
 LAYOUT_LEVELS = ("full", "no_scenery", "none")
@@ -46,6 +47,12 @@ def numbers_of(actions: Tensor, ego: Tensor | None, layout_known: float | Tensor
 def to_model(frame: Tensor) -> Tensor:
     """Frames uint8 [B, H, W, 3] to [B, 3, H, W] in [-1, 1]."""
     return frame.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def with_past(image: Tensor, context: int) -> Tensor:
+    """Previous frames [B, 3 * n, H, W], the newest first, with zeros for those missing: [B, 3 * context, H, W]."""
+    missing = 3 * context - image.shape[1]
+    return torch.nn.functional.pad(image, (0, 0, 0, 0, 0, missing)) if missing else image
 
 
 def to_frame(image: Tensor) -> Tensor:
@@ -124,8 +131,7 @@ class FrameGenerator:
         """Frames uint8 [B, H, W, 3] of scenes nobody has seen yet, painted from the layout alone; seed [B]."""
         actions = torch.zeros(scene.batch_size, 2)
         blank = torch.zeros(scene.batch_size, 3, self.camera.height, self.camera.width)
-        image = self._sample(scene, None, blank, actions, seed, torch.zeros_like(seed))
-        return to_frame(image)
+        return to_frame(self._paint(self.condition(scene, None, blank, actions), seed, torch.zeros_like(seed)))
 
     @torch.no_grad()
     def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
@@ -134,15 +140,16 @@ class FrameGenerator:
         Args:
             previous: [B].
             scene: [B], after the actions.
-            frame: uint8 [B, H, W, 3] of `previous`.
+            frame: uint8 [B, H, W, 3] of `previous`; what this returned for it, if painters look at more than one.
             actions: [B, 2] that led from one to the other.
             seed: [B] int64, the episodes' own.
             step: [B] int64, the index of `scene` in its episode.
 
         Returns:
-            uint8 [B, H, W, 3].
+            uint8 [B, H, W, 3]; of painters that look at n frames [B, H, W, 3 * n], with those before the new one moved along.
         """
-        return to_frame(self._sample(scene, previous, to_model(frame), actions, seed, step))
+        condition = self.condition(scene, previous, to_model(frame), actions)
+        return self._with_past(self._paint(condition, seed, step), condition)
 
     @torch.no_grad()
     def next_twice(
@@ -150,11 +157,12 @@ class FrameGenerator:
     ) -> tuple[Tensor, Tensor]:
         """What `next` returns, and a second painting that differs in its noise alone."""
         condition = self.condition(scene, previous, to_model(frame), actions)
-        return to_frame(self._paint(condition, seed, step)), to_frame(self._paint(condition, seed, step, OTHER_NOISE))
+        frame = self._with_past(self._paint(condition, seed, step), condition)
+        return frame, to_frame(self._paint(condition, seed, step, OTHER_NOISE))
 
     @torch.no_grad()
     def next_unseen(self, frame: Tensor, actions: Tensor, motion: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-        """The frames after `frame` [B, H, W, 3] of a drive whose scene nobody knows.
+        """The frames after `frame` [B, H, W, 3] of a drive whose scene nobody knows; frames before them as of `next`.
 
         Args:
             frame: uint8.
@@ -163,7 +171,7 @@ class FrameGenerator:
             seed: [B] int64, the episodes' own.
             step: [B] int64, the index of the new frame.
         """
-        before, batch = to_model(frame), len(frame)
+        before, batch = with_past(to_model(frame), self.pipeline.denoiser.context), len(frame)
         carried, seen = carry(before, plane_flow(motion, self.camera), self.pipeline.denoiser.warp)
         condition = Condition(
             warped=(carried * seen).to(self.device),
@@ -174,10 +182,15 @@ class FrameGenerator:
             context_noise=torch.zeros(batch, device=self.device),
             gaze=gaze(torch.full((batch,), torch.nan), self.camera).to(self.device),
         )
-        return to_frame(self._paint(condition, seed, step))
+        return self._with_past(self._paint(condition, seed, step), condition)
 
-    def _sample(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
-        return self._paint(self.condition(scene, previous, before, actions), seed, step)
+    def no_past(self, frame: Tensor) -> Tensor | None:
+        """The frames before `frame` [B, H, W, 3] where there were none, for painters that look at more than one."""
+        missing = 3 * (self.pipeline.denoiser.context - 1)
+        return frame.new_full((*frame.shape[:-1], missing), EMPTY) if missing else None
+
+    def _with_past(self, image: Tensor, condition: Condition) -> Tensor:
+        return to_frame(torch.cat((image, condition.warped[:, :-3].cpu()), 1))
 
     def _paint(self, condition: Condition, seed: Tensor, step: Tensor, salt: int = 0) -> Tensor:
         noise = episode_noise(seed.tolist(), step.tolist(), (3, self.camera.height, self.camera.width), salt).to(self.device)
@@ -185,8 +198,8 @@ class FrameGenerator:
             return self.pipeline(condition, noise, self.steps, self.shortcut).cpu()
 
     def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
-        """What the denoiser is told of scenes [B], given the frames before [B, 3, H, W] in [-1, 1]."""
-        device = self.device
+        """What the denoiser is told of scenes [B], given the frames before [B, 3 * n, H, W] in [-1, 1], the newest first."""
+        device, before = self.device, with_past(before, self.pipeline.denoiser.context)
         layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
         channels, flow = layout.channels.float().div_(255), layout.flow
         warped, seen = carry(before, flow, self.pipeline.denoiser.warp)

@@ -34,6 +34,7 @@ class PatchConfig:
     warp: bool = True
     sky: bool = True
     spans: bool = False
+    context: int = 1
 
 
 class PatchBlock(nn.Module):
@@ -71,12 +72,13 @@ class PatchTransformer(ModelMixin, ConfigMixin):
         warp: bool = True,
         sky: bool = False,
         spans: bool = False,
+        context: int = 1,
     ) -> None:
         super().__init__()
-        self.warp, self.spans = warp, spans
+        self.warp, self.spans, self.context = warp, spans, context
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
-        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0)
+        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1)
         rows, columns = CAMERA.height // PATCH, CAMERA.width // PATCH
         self.place = nn.Parameter(0.02 * torch.randn(1, width, rows, columns))
         self.enter = nn.Conv2d(inputs, width, PATCH, stride=PATCH)
@@ -95,7 +97,7 @@ class PatchTransformer(ModelMixin, ConfigMixin):
 
     def forward(self, noisy: Tensor, level: Tensor, condition: Condition, span: Tensor | None = None) -> Tensor:
         """Predict the clean frame; a crop is taken to begin at the left of the camera's picture."""
-        images = gathered(noisy, condition, self.layout_channels, self.sky_map)
+        images = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context)
         x = self.enter(images)
         rows, columns = x.shape[2:]
         x = (x + self.place[..., :rows, :columns]).flatten(2).transpose(1, 2)
@@ -107,4 +109,4 @@ class PatchTransformer(ModelMixin, ConfigMixin):
         x = nn.functional.pixel_shuffle(x, PATCH)
         x = x + self.smooth(torch.cat((x, images), 1))
         keep = torch.sigmoid(x[:, 3:4]) * condition.seen
-        return x[:, :3] + keep * condition.warped
+        return x[:, :3] + keep * condition.warped[:, :3]

@@ -14,22 +14,30 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError
 from .layout import AGENT_CHANNELS, CHANNEL
+from .local_flow import FEATURES, local_flow
 
-FORMAT = 2  # version of a folder of probes
-LAGS = (4, 2, 1, 0)  # steps of the pictures that motion is read off, before the last one
+FORMAT = 3  # version of a folder of probes
+OFFSETS = (-4, -2, -1, 0, 1, 2, 4)  # steps from the moment whose motion is read to the pictures that it is read off
+BEFORE, AFTER = -OFFSETS[0], OFFSETS[-1]
+SPAN = BEFORE + AFTER
 MOTION = ("steering", "speed", "yaw_rate")  # rad, m/s, rad/s; of a recording without a scene: its steering command, nothing, nothing
-MOTION_SCALE = (0.15, 10.0, 0.25)
+MOTION_SCALE = (0.06, 10.0, 0.08)  # what an error counts by; small ones in yaw rate, as good drivers hardly steer
 CLASSES = ("agent", "red", "yellow", "green")
 CHUNK = 128  # pictures read at once
 _LIGHTS = tuple(CHANNEL[name] for name in CLASSES[1:])
 _FILE, _PAGE = "probes.safetensors", "probes.json"
 
 
-_GAIN = torch.tensor([5.0 if before - now == 1 else 3.0 for before, now in pairwise(LAGS)]).view(1, -1, 1, 1, 1)  # of small changes
+_NOW = OFFSETS.index(0)
+_PAIRS = tuple((i, len(OFFSETS) - 1 - i) for i in reversed(range(_NOW)))  # the pictures just as long before and after
+_GAIN = torch.tensor([5.0 if after - before == 1 else 3.0 for before, after in pairwise(OFFSETS)]).view(1, -1, 1, 1, 1)  # of small changes
 
 
 class MotionReader(nn.Module):
-    """Inverse dynamics: reads steering, speed and yaw rate off the last picture and how it differs from those 0.1, 0.2 and 0.4 s ago."""
+    """Inverse dynamics: reads steering, speed and yaw rate of a moment off its picture and how the pictures around it differ and move.
+
+    It sees what came after, as in Baker et al., "Video PreTraining" (2022): what an action did is easier to tell than what it will do.
+    """
 
     scale: Tensor
 
@@ -37,19 +45,26 @@ class MotionReader(nn.Module):
         super().__init__()
         widths = (32, 48, 64, 96)
         layers: list[nn.Module] = []
-        before = 3 * len(LAGS)
+        before = 3 * len(OFFSETS)
         for i, width in enumerate(widths):
             kernel = 5 if i < 2 else 3
             layers += [nn.Conv2d(before, width, kernel, stride=2, padding=kernel // 2), nn.GroupNorm(4, width), nn.SiLU()]
             before = width
         self.camera = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * 4 * 8, 128), nn.SiLU())
-        self.out = nn.Linear(128, len(MOTION))
+        ways: list[nn.Module] = []
+        before = len(_PAIRS) * FEATURES
+        for stride in (1, 2):
+            ways += [nn.Conv2d(before, 64, 3, stride=stride, padding=1), nn.GroupNorm(4, 64), nn.SiLU()]
+            before = 64
+        self.ways = nn.Sequential(*ways, nn.Flatten())
+        self.out = nn.Sequential(nn.Linear(before * 4 * 8 + 128, 128), nn.SiLU(), nn.Linear(128, len(MOTION)))
         self.register_buffer("scale", torch.tensor(MOTION_SCALE), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Motion [B, 3] in SI units from pictures [B, len(LAGS), 3, H, W] in [0, 1], the oldest first."""
+        """Motion [B, 3] in SI units from pictures [B, len(OFFSETS), 3, H, W] in [0, 1], the oldest first."""
         changes = _GAIN.to(pictures) * (pictures[:, 1:] - pictures[:, :-1])
-        return self.out(self.camera(torch.cat((pictures[:, -1] - 0.5, changes.flatten(1, 2)), 1))) * self.scale
+        seen = self.camera(torch.cat((pictures[:, _NOW] - 0.5, changes.flatten(1, 2)), 1))
+        return self.out(torch.cat((self.ways(local_flow(pictures, _PAIRS)), seen), 1)) * self.scale
 
 
 class SceneReader(nn.Module):
@@ -88,9 +103,9 @@ class Probes(nn.Module):
 
     @torch.inference_mode()
     def read_motion(self, frames: Tensor) -> Tensor:
-        """Motion [B, T - 4, 3] of MOTION at columns 4 and on of videos [B, T, H, W, 3] uint8."""
-        columns = range(LAGS[0], frames.shape[1])
-        stacks = torch.stack([frames[:, [t - lag for lag in LAGS]] for t in columns], 1).flatten(0, 1)
+        """Motion [B, T - SPAN, 3] of MOTION at columns BEFORE to T - AFTER - 1 of videos [B, T, H, W, 3] uint8."""
+        columns = range(BEFORE, frames.shape[1] - AFTER)
+        stacks = torch.stack([frames[:, [t + offset for offset in OFFSETS]] for t in columns], 1).flatten(0, 1)
         read = torch.cat([self.motion(pictures_of(part)) for part in stacks.split(CHUNK)])
         return read.view(frames.shape[0], len(columns), len(MOTION))
 

@@ -11,6 +11,7 @@ import torch
 
 from .denoiser import DenoiserConfig, FrameDenoiser
 from .patches import PatchConfig, PatchTransformer
+from .sky import FEATURES
 
 Painter = Any  # FrameDenoiser or PatchTransformer; diffusers' own types for `to` and `load` do not hold
 
@@ -23,9 +24,9 @@ SIZES: dict[str, DenoiserConfig | PatchConfig] = {
 }
 
 
-def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True) -> Painter:
+def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True, context: int = 1) -> Painter:
     """A painter with fresh weights."""
-    config = replace(SIZES[size], warp=warp, spans=spans, sky=sky)
+    config = replace(SIZES[size], warp=warp, spans=spans, sky=sky, context=context)
     return PatchTransformer(**asdict(config)) if isinstance(config, PatchConfig) else FrameDenoiser(**asdict(config))
 
 
@@ -44,8 +45,8 @@ _FIXED = 3 + 3 + 1  # images before the layout
 def take_over(painter: Painter, trained: Painter) -> None:
     """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
 
-    It paints as the other does until it is trained: layout channels that are new to it and the span of a step have weights of 0, and a
-    new panorama of the sky is 0 itself.
+    It paints as the other does until it is trained: layout channels and earlier frames that are new to it and the span of a step have
+    weights of 0, and a new panorama of the sky is 0 itself.
 
     Raises:
         ValueError: a painter of another kind or size.
@@ -71,9 +72,13 @@ def _widened(known: torch.Tensor, wanted: torch.Tensor, painter: Painter, traine
     """Weights of the layer that the images enter by, spread over the images that the painter is given."""
     shared = before + columns * (_FIXED + min(trained.layout_channels, painter.layout_channels))
     old_sky, new_sky = (before + columns * (_FIXED + one.layout_channels) for one in (trained, painter))
+    old_past, new_past = (start + columns * FEATURES * (one.sky_map is not None) for start, one in ((old_sky, trained), (new_sky, painter)))
     out = wanted.clone()
     out[:, shared:new_sky] = 0
     out[:, :shared] = known[:, :shared]
     if trained.sky_map is not None and painter.sky_map is not None:
-        out[:, new_sky:] = known[:, old_sky:]
+        out[:, new_sky:new_past] = known[:, old_sky:old_past]
+    out[:, new_past:] = 0
+    frames = columns * 3 * (min(trained.context, painter.context) - 1)
+    out[:, new_past : new_past + frames] = known[:, old_past : old_past + frames]
     return out

@@ -29,7 +29,7 @@ from .denoiser import UNKNOWN_APPEARANCE
 from .layout import AGENT_CHANNELS, CHANNELS, LayoutRasteriser
 from .plain_motion import STILL, PlainMotion, fit_motion, past_commands
 from .sky import gaze
-from .warp import ego_motion, plane_flow
+from .warp import ego_motion, plane_flow, warp
 
 STORE_FORMAT = 9
 PLAIN = "plain_motion.json"  # how pixels of clips without a scene move
@@ -190,6 +190,24 @@ class FrameStore:
     def frames(self, index: NDArray[np.int64]) -> Tensor:
         """Frames uint8 [n, H, W, 3]."""
         return torch.from_numpy(np.asarray(self._arrays["frames"])[index])
+
+    def history(self, index: NDArray[np.int64], count: int) -> Tensor:
+        """Frames and those before them, moved to where things are in the last, uint8 [n, H, W, 3 * count], the newest first."""
+        index = np.asarray(index)
+        if count == 1:
+            return self.frames(index)
+        begin = self._starts[self.clip_of(index)]
+        stack: Tensor | None = None
+        for lag in reversed(range(count)):
+            at = index - lag
+            known = torch.from_numpy(at >= begin).view(-1, 1, 1, 1)
+            frame = self.frames(np.maximum(at, begin)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            stack = torch.zeros(len(index), 3 * count, *frame.shape[2:]) if stack is None else stack
+            flow = torch.from_numpy(np.asarray(self._arrays["flow"])[np.maximum(at, begin)]).float() / FLOW_SCALE
+            moved, seen = warp(stack[:, : 3 * (count - 1)], flow)
+            stack = torch.cat((frame, moved * seen), 1) * known
+        assert stack is not None
+        return ((stack + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def motions(self, first: NDArray[np.int64], length: int) -> tuple[Tensor, Tensor, Tensor]:
         """How the ego moved in windows that begin at frames `first` [B] and end `length` steps later.

@@ -22,16 +22,16 @@ class RolloutStreams(nn.Module):
     level: Tensor
     frame: Tensor
 
-    def __init__(self, store: FrameStore, size: int, length: int, config: CorruptionConfig, seed: int) -> None:
+    def __init__(self, store: FrameStore, size: int, length: int, config: CorruptionConfig, seed: int, context: int = 1) -> None:
         super().__init__()
-        self.store, self.length, self.config = store, length, config
+        self.store, self.length, self.config, self.context = store, length, config, context
         self._first, self._chance = store.windows(1)
         self._last = store.last_frames()
         rng = np.random.default_rng([seed, 5])
         first = rng.choice(self._first, size=size, p=self._chance)
         self.register_buffer("index", torch.from_numpy(first))
         self.register_buffer("level", draw_levels(size, config, torch.Generator().manual_seed(seed)))
-        self.register_buffer("frame", store.frames(first))
+        self.register_buffer("frame", store.history(first, context))
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, Samples, Tensor, Tensor]:
         """Choose drives to go on with: their rows [batch], the next step of each, the frames painted last, and layout levels."""
@@ -39,8 +39,8 @@ class RolloutStreams(nn.Module):
         return rows, self.store.samples(self.index[rows].numpy(), 1), to_model(self.frame[rows]), self.level[rows]
 
     def advance(self, rows: Tensor, painted: Tensor, rng: np.random.Generator, generator: torch.Generator) -> None:
-        """Keep what was painted [batch, 3, H, W] in [-1, 1] as the last frames; drives at their clip's end, and some others, begin anew."""
-        self.frame[rows] = to_frame(painted.detach().cpu().float())
+        """Keep what was painted [batch, 3 * context, H, W] in [-1, 1]; drives at their clip's end, and some others, begin anew."""
+        self.frame[rows] = to_frame(painted)
         self.index[rows] += 1
         over = (self.index[rows] >= torch.from_numpy(self._last[self.index[rows].numpy()])).numpy() | (
             rng.random(len(rows)) < 1 / self.length
@@ -51,4 +51,4 @@ class RolloutStreams(nn.Module):
             again = rows[torch.from_numpy(over)]
             self.index[again] = torch.from_numpy(first)
             self.level[again] = draw_levels(count, self.config, generator)
-            self.frame[again] = self.store.frames(first)
+            self.frame[again] = self.store.history(first, self.context)

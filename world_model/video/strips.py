@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from .denoiser import Condition, FrameDenoiser
-from .generator import numbers_of, to_frame, to_model
+from .generator import numbers_of, to_frame, to_model, with_past
 from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .store import FrameStore
 from .warp import carry
@@ -34,7 +34,7 @@ def rollout_strip(
     wanted = sorted({1, max(1, longest // 4), max(1, longest // 2), longest})
     columns, error = [], 0.0
     for k in range(longest):
-        warped, seen = carry(before, samples.flow[:, k].to(device), denoiser.warp)
+        warped, seen = carry(with_past(before, denoiser.context), samples.flow[:, k].to(device), denoiser.warp)
         condition = Condition(
             warped=warped * seen,
             seen=seen,
@@ -44,12 +44,13 @@ def rollout_strip(
             context_noise=torch.zeros(rows, device=device),
             gaze=samples.gaze[:, k].to(device),
         )
-        noise = episode_noise([seed] * rows, [k] * rows, tuple(before.shape[1:])).to(device)
-        before = pipeline(condition, noise, 1)
+        noise = episode_noise([seed] * rows, [k] * rows, (3, *before.shape[2:])).to(device)
+        painted = pipeline(condition, noise, 1)
+        before = torch.cat((painted, condition.warped[:, :-3]), 1)
         if k + 1 in wanted:
-            true, painted = samples.frames[:, k + 1].numpy(), to_frame(before.cpu()).numpy()
-            columns.append(np.concatenate([np.concatenate((true[r], painted[r]), 0) for r in range(rows)], 0))
-            error = float(np.mean((true.astype(float) - painted) ** 2))
+            true, found = samples.frames[:, k + 1].numpy(), to_frame(painted.cpu()).numpy()
+            columns.append(np.concatenate([np.concatenate((true[r], found[r]), 0) for r in range(rows)], 0))
+            error = float(np.mean((true.astype(float) - found) ** 2))
     return np.concatenate(columns, 1), 10 * float(np.log10(255**2 / max(error, 1e-6)))
 
 

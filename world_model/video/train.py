@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ...errors import CheckpointError, ConfigError, TrainingError
 from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
-from .corruption import CorruptionConfig, corrupted_condition, draw_levels
+from .corruption import CorruptionConfig, corrupted_condition, draw_levels, shown_parts
 from .generator import FrameGenerator, to_model
 from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
@@ -25,6 +25,7 @@ from .shortcut import draw_spans, shortcut_targets
 from .sizes import SIZES, new_painter, take_over
 from .store import FrameStore, Samples, open_store
 from .streams import RolloutStreams
+from .warp import carry
 
 STATE_KIND, STATE_VERSION = "world-training", 1
 
@@ -53,6 +54,7 @@ class TrainWorldConfig:
     streams: int = 192  # such drives under way
     warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
     sky: bool = True  # a learned panorama of the sky; without, an ablation
+    context: int = 1  # previous frames that the model sees
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
@@ -88,16 +90,17 @@ class WorldTrainer:
         self.precision = resolve_precision(config.precision, config.device)
         check_device(config.device)
         torch.manual_seed(config.seed)
-        self.model = new_painter(config.size, config.warp, config.shortcut > 0, config.sky).to(config.device)
+        make = lambda: new_painter(config.size, config.warp, config.shortcut > 0, config.sky, config.context).to(config.device)
+        self.model = make()
         if config.init != "none":
             self._start_from(config.init)
-        self.average = new_painter(config.size, config.warp, config.shortcut > 0, config.sky).to(config.device)
+        self.average = make()
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
         self._first, self._chance = store.windows(1)
-        self.streams = RolloutStreams(store, config.streams, config.rollout_length, config.corruption, config.seed)
+        self.streams = RolloutStreams(store, config.streams, config.rollout_length, config.corruption, config.seed, config.context)
         self.step = 0
         self.samples_seen = 0
         self.seconds = 0.0
@@ -166,13 +169,14 @@ class WorldTrainer:
         else:
             index = rng.choice(self._first, size=batch, p=self._chance)
             samples = self.store.samples(index, 1)
-            before, level = to_model(samples.frames[:, 0]), draw_levels(batch, config.corruption, generator)
+            before, level = to_model(self.store.history(index, config.context)), draw_levels(batch, config.corruption, generator)
+        past = self._carried(samples, before, level) if rolled and config.context > 1 else None
         mirrored = rng.random() < 0.5
         if mirrored:
             samples, before = mirror(samples), before.flip(-1)
         if self.progress < config.crop_until and not rolled:
             samples = _crop(samples, int(rng.integers(0, samples.frames.shape[3] // 16 + 1)) * 8)
-            before = to_model(samples.frames[:, 0])
+            before = before[..., samples.column : samples.column + samples.frames.shape[3]]
         for group in self.optimiser.param_groups:
             warm = min(1.0, (self.step + 1) / config.warmup)
             group["lr"] = config.learning_rate * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
@@ -190,11 +194,20 @@ class WorldTrainer:
         self.step += 1
         self.samples_seen += batch
         if rolled:
-            self.streams.advance(rows, painted.flip(-1) if mirrored else painted, rng, generator)
+            painted = painted.detach().cpu().float()
+            painted = painted.flip(-1) if mirrored else painted
+            self.streams.advance(rows, painted if past is None else torch.cat((painted, past), 1), rng, generator)
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         return float(loss.detach()), batch
+
+    def _carried(self, samples: Samples, before: Tensor, level: Tensor) -> Tensor:
+        """The frames before the next [B, 3 * (context - 1), H, W], moved to where things will be in it as the model is shown them."""
+        bare, none = (level == 1) & samples.has_scene, (level == 2) & samples.has_scene
+        _, flow = shown_parts(samples.layout[:, 0], samples.flow[:, 0], samples.motion[:, 0], bare, none)
+        moved, seen = carry(before[:, :-3], flow, self.config.warp)
+        return moved * seen
 
     def _loss(self, samples: Samples, before: Tensor, level: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Loss of one step, and the frames it painted [B, 3, H, W]."""
@@ -261,8 +274,8 @@ class WorldTrainer:
         meta = read_meta(folder, STATE_KIND, STATE_VERSION)
         if meta is None:
             return
-        for key in ("size", "seed", "batch_size"):
-            was, now = meta["config"][key], getattr(self.config, key)
+        for key in ("size", "seed", "batch_size", "context"):
+            was, now = meta["config"].get(key, 1), getattr(self.config, key)
             if was != now:
                 raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
         load_state(folder, self._parts(), self.optimiser)

@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from ...errors import CheckpointError
 from ...training_state import load_state, read_meta, replace_folder, save_state
-from .probes import LAGS, Probes, pictures_of, scene_targets
+from .probes import BEFORE, OFFSETS, SPAN, Probes, pictures_of, scene_targets
 from .store import FrameStore, open_store
 
 STATE = ("probe-training", 1)
 SCENES = 2  # one of so many windows teaches the scene reader, which costs five times as much
 LIGHT_WEIGHT = 20.0  # of the pixels of lit signals, which are few
+BETA = 0.05  # error in units of MOTION_SCALE from which the loss of the motion grows linearly: small turns are to be told apart too
+BLUR = (1, 1, 1, 2, 4)  # pictures of a batch lose detail by one of these factors, so that reading does not hang on textures
 SPEED_FLOOR = 2.0  # m/s below which steering cannot be seen and is not asked for
 
 
@@ -34,7 +36,7 @@ class TrainProbesConfig:
     steps: int = 2500  # optimiser steps of the whole schedule
     batch_size: int = 32
     learning_rate: float = 1.5e-3
-    noise: float = 0.02  # of the pictures, in [0, 1]
+    noise: float = 0.01  # of the pictures, in [0, 1]
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
     threads: int = 2
@@ -57,7 +59,7 @@ def train_probes(config: TrainProbesConfig) -> Path:
     optimiser = torch.optim.AdamW(probes.parameters(), lr=config.learning_rate, weight_decay=0.01)
     out = Path(config.out)
     step = _restore(config, probes, optimiser, out / "state") if config.resume else 0
-    first, _ = store.windows(LAGS[0])
+    first, _ = store.windows(SPAN)
     began = saved = time.monotonic()
     losses = {"motion": math.nan, "scene": math.nan}
     with tqdm(total=config.steps, initial=step, unit="step", smoothing=0.05, disable=None) as bar:
@@ -96,29 +98,37 @@ def train_probes(config: TrainProbesConfig) -> Path:
 
 def probe_losses(probes: Probes, store: FrameStore, first: np.ndarray, rng: np.random.Generator, noise: float) -> dict[str, Tensor]:
     """Losses of both readers on the windows that begin at frames `first` [B]; half of the batches are mirrored."""
-    last = first + LAGS[0]
-    frames = torch.stack([store.frames(last - lag) for lag in LAGS], 1)
-    ego, command, has_scene = store.motions(first, LAGS[0])
-    layout = torch.stack([torch.from_numpy(store.layout(int(index)).copy()) for index in last[::SCENES]])
+    moment = first + BEFORE
+    frames = torch.stack([store.frames(moment + offset) for offset in OFFSETS], 1)
+    ego, command, has_scene = store.motions(first, BEFORE)
+    layout = torch.stack([torch.from_numpy(store.layout(int(index)).copy()) for index in moment[::SCENES]])
     steering = torch.where(has_scene, ego[:, 5], command)
     target = torch.stack((steering, ego[:, 3], ego[:, 6]), -1)
     if rng.random() < 0.5:
         frames, layout = frames.flip(-2), layout.flip(-1)
         target = target * torch.tensor([-1.0, 1.0, -1.0])
-    pictures = pictures_of(frames)
+    pictures = _blurred(pictures_of(frames), int(rng.choice(BLUR)))
     pictures = pictures + noise * torch.from_numpy(rng.standard_normal(pictures.shape, dtype=np.float32))
     seen = torch.stack((~has_scene | (ego[:, 3] > SPEED_FLOOR), has_scene, has_scene), -1)
     error = (probes.motion(pictures) - target) / probes.motion.scale
-    motion = (torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=0.3) * seen).sum()
+    motion = (torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=BETA) * seen).sum()
     has_scene = has_scene[::SCENES]
     scene = motion.new_zeros(())
     if bool(has_scene.any()):
         wanted = scene_targets(layout)
-        logits = probes.scene(pictures[::SCENES, -1].contiguous(memory_format=torch.channels_last))
+        logits = probes.scene(pictures[::SCENES, OFFSETS.index(0)].contiguous(memory_format=torch.channels_last))
         weight = torch.cat((torch.ones_like(wanted[:, :1]), 1 + (LIGHT_WEIGHT - 1) * wanted[:, 1:]), 1)
         scene = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="none").mean((1, 2, 3))
         scene = (scene * has_scene).sum() / has_scene.sum()
     return {"motion": motion / seen.sum().clamp_min(1), "scene": 10 * scene}
+
+
+def _blurred(pictures: Tensor, factor: int) -> Tensor:
+    """Pictures [B, n, 3, H, W] as a camera of so many times fewer pixels saw them."""
+    if factor == 1:
+        return pictures
+    coarse = torch.nn.functional.avg_pool2d(pictures.flatten(0, 1), factor)
+    return torch.nn.functional.interpolate(coarse, scale_factor=factor, mode="bilinear").unflatten(0, pictures.shape[:2])
 
 
 def _meta(config: TrainProbesConfig, step: int) -> dict:
