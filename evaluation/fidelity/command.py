@@ -233,7 +233,8 @@ class _Measurement:
         from .plain_video import load_video_world, plain_clips, video_figures
 
         world = load_video_world(self.config.world, self.config.steps, self.config.shortcut)
-        figures, rows = video_figures(world, plain_clips(self.data, self.config.clips), self.probes, self.config.seed)
+        clips = plain_clips(self.data, self.config.clips, world.generator.context - 1)
+        figures, rows = video_figures(world, clips, self.probes, self.config.seed)
         write_strip(self.folder / "strip_0.png", rows, ["now", "0.5 s", "1 s", "2 s", "3 s"])
         return figures
 

@@ -35,15 +35,15 @@ def load_video_world(world: str, steps: int, shortcut: bool = False) -> VideoWor
     return loaded
 
 
-def plain_clips(data: str, count: int) -> list[Clip]:
-    """Up to `count` clips of the test split with more than 3 s.
+def plain_clips(data: str, count: int, lead: int = 0) -> list[Clip]:
+    """Up to `count` clips of the test split with more than `lead` frames and 3 s.
 
     Raises:
         DataError: there is none.
     """
-    found = [clip for clip in islice(read_clips(data, split="test", track=False), 4 * count) if clip.steps > AHEAD]
+    found = [clip for clip in islice(read_clips(data, split="test", track=False), 4 * count) if clip.steps > AHEAD + lead]
     if not found:
-        raise DataError(f"'{data}' has no clip of the test split with more than {AHEAD} frames")
+        raise DataError(f"'{data}' has no clip of the test split with more than {AHEAD + lead} frames")
     return found[:count]
 
 
@@ -52,6 +52,8 @@ def video_figures(
     world: VideoWorld, clips: Sequence[Clip], probes: Probes, seed: int
 ) -> tuple[dict[str, Estimate], dict[str, list[Tensor]]]:
     """Steering read back from dreams of 3 s under the recorded actions and from the true video; error 1 s ahead beside copying.
+
+    A dream begins with as many true pictures as the world looks at.
 
     `steering_spearman_real_1s` is of the moments in the first second of the dreams.
 
@@ -63,15 +65,21 @@ def video_figures(
     errors: list[list[float]] = []
     strip: dict[str, list[Tensor]] = {}
     for number, clip in enumerate(clips):
-        starts = range(0, clip.steps - AHEAD, EVERY)
+        lead = world.generator.context - 1
+        starts = range(lead, clip.steps - AHEAD, EVERY)
         true = torch.stack([clip.frames[s : s + AHEAD + 1] for s in starts])
         actions = torch.stack([clip.actions[s : s + AHEAD + 1] for s in starts])
-        dream = [true[:, 0]]
         seeds = torch.arange(len(starts)) + seed
-        for step in range(1, AHEAD + 1):
+        pictures = torch.stack([clip.frames[s - lead] for s in starts])
+        dream = [true[:, 0]]
+        for step in range(1 - lead, AHEAD + 1):
             past = torch.stack([past_commands(clip.actions, s + step) for s in starts])
-            dream.append(world.dream(dream[-1], past, seeds, torch.full_like(seeds, step)))
-        generated = torch.stack([frame[..., :3] for frame in dream], 1)
+            pictures = world.dream(pictures, past, seeds, torch.full_like(seeds, step + lead))
+            if step > 0:
+                dream.append(pictures[..., :3])
+            else:  # still among the true pictures: only those before it are taken from the dream, moved along
+                pictures = torch.cat((torch.stack([clip.frames[s + step] for s in starts]), pictures[..., 3:]), -1)
+        generated = torch.stack(dream, 1)
         for name, frames in (("generated", generated), ("true", true)):
             read[name].append(probes.read_motion(frames)[..., 0].flatten())
         window = actions[..., 0].unfold(1, BEFORE, 1).mean(-1)[:, : AHEAD + 1 - SPAN]

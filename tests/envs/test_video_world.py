@@ -110,7 +110,8 @@ def test_motion_is_fitted_from_frames_that_follow_each_other() -> None:
     assert not found.motion(standing).any()
 
 
-def test_commands_are_read_back_from_its_dreams(weights) -> None:
+@pytest.mark.parametrize("context", [1, 3])
+def test_commands_are_read_back_from_its_dreams(weights, context: int) -> None:
     from xpeng_world.evaluation.fidelity.plain_video import AHEAD, load_video_world, video_figures
 
     world = load_video_world(str(weights), steps=1)
@@ -118,8 +119,13 @@ def test_commands_are_read_back_from_its_dreams(weights) -> None:
     class Obedient:
         """Paints what was steered as brightness."""
 
+        def __init__(self):
+            self.context, self.given = context, []
+
         def next_unseen(self, frame, actions, motion, seed, step):
-            return (120 + 60 * actions[:, 0]).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 64, 128, 3).clone()
+            self.given.append(frame[..., :3])
+            painted = (120 + 60 * actions[:, 0]).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 64, 128, 3).clone()
+            return torch.cat((painted, *[torch.zeros_like(painted)] * (context - 1)), -1)
 
     class Reader:
         """Reads it off again."""
@@ -136,6 +142,9 @@ def test_commands_are_read_back_from_its_dreams(weights) -> None:
         clips.append(Clip(grey.expand(-1, 64, 128, 3).clone(), actions, None, {"split": "test"}))
     world = VideoWorld(Obedient(), world.openings)
     figures, strip = video_figures(world, clips, Reader(), seed=0)
+    assert len(world.generator.given) == 2 * (AHEAD + context - 1)
+    for lag in range(context):  # it dreams on from as many true pictures as it looks at
+        assert torch.equal(world.generator.given[lag][0], clips[0].frames[lag])
     assert figures["steering_spearman_real"].value > 0.95
     assert figures["steering_spearman_real_1s"].value > 0.95
     assert set(strip) == {"true", "generated"}

@@ -126,6 +126,11 @@ class FrameGenerator:
         """Where the denoiser's weights are."""
         return next(self.pipeline.denoiser.parameters()).device
 
+    @property
+    def context(self) -> int:
+        """Previous frames that the painter looks at."""
+        return int(self.pipeline.denoiser.context)
+
     @torch.no_grad()
     def first(self, scene: Scene, seed: Tensor) -> Tensor:
         """Frames uint8 [B, H, W, 3] of scenes nobody has seen yet, painted from the layout alone; seed [B]."""
@@ -171,7 +176,7 @@ class FrameGenerator:
             seed: [B] int64, the episodes' own.
             step: [B] int64, the index of the new frame.
         """
-        before, batch = with_past(to_model(frame), self.pipeline.denoiser.context), len(frame)
+        before, batch = with_past(to_model(frame), self.context), len(frame)
         carried, seen = carry(before, plane_flow(motion, self.camera), self.pipeline.denoiser.warp)
         condition = Condition(
             warped=(carried * seen).to(self.device),
@@ -186,7 +191,7 @@ class FrameGenerator:
 
     def no_past(self, frame: Tensor) -> Tensor | None:
         """The frames before `frame` [B, H, W, 3] where there were none, for painters that look at more than one."""
-        missing = 3 * (self.pipeline.denoiser.context - 1)
+        missing = 3 * (self.context - 1)
         return frame.new_full((*frame.shape[:-1], missing), EMPTY) if missing else None
 
     def _with_past(self, image: Tensor, condition: Condition) -> Tensor:
@@ -199,7 +204,7 @@ class FrameGenerator:
 
     def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
         """What the denoiser is told of scenes [B], given the frames before [B, 3 * n, H, W] in [-1, 1], the newest first."""
-        device, before = self.device, with_past(before, self.pipeline.denoiser.context)
+        device, before = self.device, with_past(before, self.context)
         layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
         channels, flow = layout.channels.float().div_(255), layout.flow
         warped, seen = carry(before, flow, self.pipeline.denoiser.warp)
