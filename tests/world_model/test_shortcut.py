@@ -73,7 +73,7 @@ def test_weights_that_know_no_shortcut_refuse_it_and_learn_it_from_where_they_ar
         FrameGenerator(plain, shortcut=True)
     FrameGenerator(plain).save(tmp_path / "plain")
     store = build_store([video.painted_clip(8)], tmp_path / "store")
-    config = video.config(tmp_path / "run", init=str(tmp_path / "plain"), shortcut=0.5, samples=40)
+    config = video.config(tmp_path / "run", init=str(tmp_path / "plain"), shortcut=0.5, samples=96)
     trainer = WorldTrainer(config, store)
     asked, noisy, level = sky.condition(), torch.randn(2, 3, 64, 128), torch.ones(2)
     with torch.no_grad():
