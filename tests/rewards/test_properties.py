@@ -14,7 +14,7 @@ NAMES = sorted(name for name, rule in RULES.items() if rule.function.__module__.
 TRACKS = [lively_track(100, 0), lively_track(100, 1), lawless_track()]
 
 
-def close(a, b):
+def assert_close(a, b):
     torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-3)
 
 
@@ -29,24 +29,24 @@ def test_every_rule_says_something_of_some_track(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_values_are_the_same_in_a_mirror(name):
     for track in TRACKS:
-        close(RULES[name](mirrored(track)), RULES[name](track))
+        assert_close(RULES[name](mirrored(track)), RULES[name](track))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_do_not_depend_on_the_world_frame(name):
-    close(RULES[name](moved_world(TRACKS[0], 0.7, (30.0, -20.0))), RULES[name](TRACKS[0]))
+    assert_close(RULES[name](moved_world(TRACKS[0], 0.7, (30.0, -20.0))), RULES[name](TRACKS[0]))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_do_not_depend_on_the_batch(name):
     together = RULES[name](Track.cat(TRACKS))
     for row, track in enumerate(TRACKS):
-        close(together[row], RULES[name](track)[0])
+        assert_close(together[row], RULES[name](track)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rules_are_causal(name):
-    close(RULES[name](TRACKS[0].columns(slice(0, 50))), RULES[name](TRACKS[0])[:, :50])
+    assert_close(RULES[name](TRACKS[0].columns(slice(0, 50))), RULES[name](TRACKS[0])[:, :50])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +56,7 @@ def test_last_column_of_a_window_equals_the_track(name):
         track = dataclasses.replace(track, road=dataclasses.replace(track.road, junctions=track.road.junctions[:, :0]))
     whole = RULES[name](track)
     for end in range(30, track.steps + 1, 2):
-        close(RULES[name](track.columns(slice(end - 26, end)))[:, -1], whole[:, end - 1])
+        assert_close(RULES[name](track.columns(slice(end - 26, end)))[:, -1], whole[:, end - 1])
 
 
 def test_stepping_an_episode_gives_the_values_of_the_whole_track():
@@ -68,8 +68,8 @@ def test_stepping_an_episode_gives_the_values_of_the_whole_track():
             window = window.append(track.scene(t), WINDOW_STEPS)
         step = design.step(window)
         for label, value in step.values.items():
-            close(value, whole[label][:, t])
-        close(step.reward, rewards[:, t])
+            assert_close(value, whole[label][:, t])
+        assert_close(step.reward, rewards[:, t])
 
 
 def test_a_restarted_row_begins_anew_and_leaves_the_others():
@@ -85,8 +85,8 @@ def test_a_restarted_row_begins_anew_and_leaves_the_others():
         )
     step = design.step(window)
     for label, value in step.values.items():
-        close(value[0], design.evaluate(TRACKS[0])[label][0, 42])
-        close(value[1], design.evaluate(TRACKS[1])[label][0, 3])
+        assert_close(value[0], design.evaluate(TRACKS[0])[label][0, 42])
+        assert_close(value[1], design.evaluate(TRACKS[1])[label][0, 3])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -263,12 +263,15 @@ class LayoutRasteriser:
             same = agents.valid[b] & previous.agents.valid[b] & (previous.agents.id[b] == agents.id[b])
             agent_before[same.numpy()] = previous.agents.state[b, :, :3].double().numpy()[same.numpy()]
         mesh = view.mesh
+        faces = np.empty(channels.shape[1:], np.int32)
+        depths = np.empty(channels.shape[1:], np.float32)
+        raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         raster.draw_windows(
-            view.buffer, view.inverse_depth, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_bay,
+            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_bay,
             scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]],
         )  # fmt: skip
         raster.motion(
-            view.buffer, view.inverse_depth, view.fixed, view.owner, state[:, :3].copy(), agent_before,
+            faces, depths, view.fixed, view.owner, state[:, :3].copy(), agent_before,
             scene.ego.state[b, :3].double().numpy(), before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
             state[:, 5:8].copy(), channels[CHANNEL["along"] : CHANNEL["up"] + 1],
         )  # fmt: skip

@@ -193,14 +193,28 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def motion(
-    buffer, inverse_depth, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out, agent_size, place
-):
+def nearest(buffer, inverse_depth, factor, faces, depths):
+    """The nearest standing face in each block of fine pixels, faces [H, W], and its inverse depth, depths [H, W]; else BACKGROUND and 0."""
+    for row in range(faces.shape[0]):
+        for column in range(faces.shape[1]):
+            face, w = BACKGROUND, np.float32(0.0)
+            for i in range(factor):
+                for j in range(factor):
+                    here = inverse_depth[row * factor + i, column * factor + j]
+                    if here > w:
+                        w = here
+                        face = buffer[row * factor + i, column * factor + j]
+            faces[row, column] = face
+            depths[row, column] = w
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def motion(faces, depths, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out, agent_size, place):
     """Where each pixel of the coarse image was in the previous one, out [2, H, W] pixels (u, v): static world and moving boxes.
 
-    agent_of_face [D] is the agent's slot, or negative, of face `fixed` and on; agent_now and agent_before [N, 3]
-    are x, y, heading. Sky moves with the rotation alone. Pixels of a road user also get their place in its box of agent_size [N, 3]
-    (length, width, height): place [3, H, W] is 1 to 255 from rear to front, right to left and bottom to top, 0 elsewhere.
+    faces and depths are those of `nearest`; agent_of_face [D] is the agent's slot, or negative, of face `fixed` and on; agent_now and
+    agent_before [N, 3] are x, y, heading. Sky moves with the rotation alone. Pixels of a road user also get their place in its box of
+    agent_size [N, 3] (length, width, height): place [3, H, W] is 1 to 255 from rear to front, right to left and bottom to top, else 0.
     """
     height, width = out.shape[1], out.shape[2]
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
@@ -210,13 +224,7 @@ def motion(
     coarse = focal / factor
     for row in range(height):
         for column in range(width):
-            face, w = BACKGROUND, 0.0
-            for i in range(factor):
-                for j in range(factor):
-                    here = inverse_depth[row * factor + i, column * factor + j]
-                    if here > w:
-                        w = here
-                        face = buffer[row * factor + i, column * factor + j]
+            face, w = faces[row, column], depths[row, column]
             dx = (column + 0.5 - width * 0.5) / coarse
             dy = (row + 0.5 - height * 0.5) / coarse
             if w <= 0:
@@ -267,8 +275,8 @@ def _shown(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_windows(buffer, inverse_depth, ground_faces, solid, normals, bays, pose, camera, factor, out):
-    """How much of each pixel a window fills, out [H, W] 0 to 255, of the nearest wall [Q, 4, 3] with bays [Q, 2] (width, height in m)."""
+def draw_windows(faces, depths, ground_faces, solid, normals, bays, pose, camera, factor, out):
+    """How much of each pixel of `nearest` a window fills, out [H, W] 0 to 255; walls [Q, 4, 3] have bays [Q, 2] (width, height in m)."""
     height, width = out.shape
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
@@ -280,13 +288,7 @@ def draw_windows(buffer, inverse_depth, ground_faces, solid, normals, bays, pose
         ahead = cp + dy * sp  # per metre of depth
         for column in range(width):
             out[row, column] = 0
-            face, w = BACKGROUND, 0.0
-            for i in range(factor):
-                for j in range(factor):
-                    here = inverse_depth[row * factor + i, column * factor + j]
-                    if here > w:
-                        w = here
-                        face = buffer[row * factor + i, column * factor + j]
+            face, w = faces[row, column], depths[row, column]
             if face < ground_faces or face >= last:
                 continue
             wall = face - ground_faces

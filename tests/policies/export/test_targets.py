@@ -139,6 +139,7 @@ def test_the_engines_stand_beside_the_bundle_or_in_it(exported, tmp_path):
 
 
 def test_the_models_are_valid_onnx(exported):
-    for name, data in read_bundle(exported.bundle).files.items():
-        if name.endswith(".onnx"):
-            onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
+    models = [data for name, data in read_bundle(exported.bundle).files.items() if name.endswith(".onnx")]
+    assert models
+    for data in models:
+        onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
