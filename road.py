@@ -50,12 +50,19 @@ LIGHTS = (SignalState.RED, SignalState.YELLOW, SignalState.GREEN)  # of a traffi
 
 
 class SceneryKind(IntEnum):
-    """A static thing beside the road; 0 marks padding."""
+    """A static thing beside the road; 0 marks padding. Facades and crowns are told apart as maps can (material, leaf type)."""
 
     NONE = 0
-    BUILDING = 1
-    TREE = 2
+    BUILDING = 1  # a window to each bay and storey
+    TREE = 2  # broad-leaved: a round crown
     POLE = 3
+    RIBBON_BUILDING = 4  # the windows of a storey drawn together into a band
+    GLASS_BUILDING = 5  # a curtain wall, glass but for its frame
+    CONIFER = 6  # needle-leaved: a conical crown
+
+
+BUILDINGS = (SceneryKind.BUILDING, SceneryKind.RIBBON_BUILDING, SceneryKind.GLASS_BUILDING)
+TREES = (SceneryKind.TREE, SceneryKind.CONIFER)
 
 
 @dataclass(frozen=True)

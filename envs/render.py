@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import box_corners
-from ..road import Border, LaneKind, SceneryKind, SignalState
+from ..road import BUILDINGS, Border, LaneKind, SceneryKind, SignalState
 from ..scene import AgentKind, Scene
 
 Colour = tuple[int, int, int]
@@ -159,7 +159,7 @@ def _draw_scenery(canvas: _Canvas, scene: Scene) -> None:
     corners = box_corners(boxes[:, :2], boxes[:, 2], boxes[:, 3], boxes[:, 4]).numpy()
     radius = boxes[:, 4].numpy() / 2
     for row, colour in enumerate(scene.road.scenery_colour[0][near].numpy()):
-        if kind[near][row] == SceneryKind.BUILDING:
+        if kind[near][row] in BUILDINGS:
             canvas.fill(corners[row][None], _rgb(colour))
         else:
             canvas.disc(corners[row].mean(0), float(radius[row]), _rgb(colour))

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ..geometry import box_corners, boxes_overlap
-from ..road import LaneKind, RoadMap, SceneryKind
+from ..road import BUILDINGS, LaneKind, RoadMap, SceneryKind
 
 CLEARANCE = 2.0  # m between anything that stands and the edge of a lane or junction
 MOST_BOXES = 500
+GABLE_BELOW = 7.5  # m; lower buildings get a pitched roof
+WALL_BELOW = 1.5  # m; buildings less deep are plain walls
 MOTORWAY_SPEED = 25.0  # m/s; maps with faster lanes are furnished as motorways
 
 _WALLS = np.array([
@@ -145,7 +147,15 @@ class _Placer:
             return np.zeros((1, 6)), np.zeros((1, 3)), np.zeros(1, dtype=np.int64)
         kinds = np.array(self.kinds, dtype=np.int64)
         keep = np.sort(np.lexsort((self.rng.random(len(kinds)), kinds == int(SceneryKind.TREE)))[:MOST_BOXES])
-        return self.boxes[keep], np.array(self.colours)[keep], kinds[keep]
+        return self.boxes[keep], np.array(self.colours)[keep], vary(self.boxes[keep], kinds[keep])
+
+
+def vary(boxes: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Kinds [K] where every third tall building has bands of windows, every third is glass, and every third tree a conifer."""
+    place = np.arange(len(kinds))
+    tall = (kinds == int(SceneryKind.BUILDING)) & (boxes[:, 5] >= GABLE_BELOW) & (boxes[:, 3:5].min(-1) >= WALL_BELOW)
+    varied = np.where(tall, np.array([int(kind) for kind in BUILDINGS])[place % len(BUILDINGS)], kinds)
+    return np.where((kinds == int(SceneryKind.TREE)) & (place % 3 == 0), int(SceneryKind.CONIFER), varied)
 
 
 def _tree(placer: _Placer, kerb: _Kerb, arc: float, away: float, rng: np.random.Generator, widest: float = 4.4) -> bool:

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..road import RoadMap, SceneryKind
+from ..road import BUILDINGS, TREES, RoadMap, SceneryKind
 from . import meshes
 from .meshes import Array, Mesh
+from .scenery import GABLE_BELOW, WALL_BELOW
 
 STOREY = 3.2  # m
 BAY = 3.2  # m of facade to a window
 FACADE_CELLS = 4  # windows to a side of the facade texture
-GABLE_BELOW = 7.5  # m; lower buildings get a pitched roof
-WALL_BELOW = 1.5  # m; buildings less deep are plain walls
-STYLES = 3  # kinds of facade
 _BARK = (0.34, 0.25, 0.18)
 
 
 def stand_up(road: RoadMap) -> tuple[list[list[Mesh]], list[Mesh], list[Mesh]]:
     """Facades by style, everything else that stands, and patches of shade under trees."""
     boxes, colours = road.scenery[0].numpy(), road.scenery_colour[0].numpy()
-    facades: list[list[Mesh]] = [[] for _ in range(STYLES)]
+    facades: list[list[Mesh]] = [[] for _ in BUILDINGS]
     solid, shade = [], []
     for index, kind in enumerate(road.scenery_kind[0].numpy()):
         x, y, heading, length, width, height = (float(v) for v in boxes[index])
         colour = np.asarray(colours[index], np.float32)
-        if kind == SceneryKind.BUILDING and min(length, width) < WALL_BELOW:
+        if kind in BUILDINGS and min(length, width) < WALL_BELOW:
             wall = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)[:5]
             solid.append(meshes.placed(meshes.quads(wall, colour), x, y, heading))
-        elif kind == SceneryKind.BUILDING:
+        elif kind in BUILDINGS:
             walls, roof = _building(length, width, height, colour, index)
-            style = 0 if height < GABLE_BELOW else index % STYLES
-            facades[style].append(meshes.placed(walls, x, y, heading))
+            facades[BUILDINGS.index(SceneryKind(kind))].append(meshes.placed(walls, x, y, heading))
             solid.append(meshes.placed(roof, x, y, heading))
-        elif kind == SceneryKind.TREE:
-            solid.append(meshes.placed(_tree(length, width, height, colour, index), x, y, 0.7 * index))
+        elif kind in TREES:
+            conifer = kind == SceneryKind.CONIFER
+            solid.append(meshes.placed(_tree(length, width, height, colour, index, conifer), x, y, 0.7 * index))
             shade.append(meshes.polygon(np.array([x, y]) + 0.45 * np.array([length, width]) * _OCTAGON, 0.0))
         elif kind == SceneryKind.POLE:
             post = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)
@@ -84,9 +82,8 @@ def _gable(a: float, b: float, eaves: float, height: float, colour: Array) -> Me
     return meshes.placed(roof, 0.0, 0.0, np.pi / 2) if swap else roof
 
 
-def _tree(length: float, width: float, height: float, colour: Array, index: int) -> Mesh:
-    """A trunk and a crown, broad or (every third) conical."""
-    conifer = index % 3 == 0
+def _tree(length: float, width: float, height: float, colour: Array, index: int, conifer: bool) -> Mesh:
+    """A trunk and a crown, broad or conical."""
     trunk_top = 0.16 * height if conifer else 0.34 * height
     thick = 0.022 * height + 0.05
     points, normals, triangles = meshes.lathe(((thick, 0.0), (0.8 * thick, trunk_top + 0.1 * height)), 4)

@@ -12,7 +12,7 @@ from xpeng_world.reference.networks import Network, build_network, convert, sumo
 from xpeng_world.reference.roadmap import read_road_map
 from xpeng_world.reference.routes import plan_lanes, route_along
 from xpeng_world.reference.scenery import furnish
-from xpeng_world.road import LANE_PIECE, Border, LaneKind, SignalState
+from xpeng_world.road import BUILDINGS, LANE_PIECE, TREES, Border, LaneKind, SceneryKind, SignalState
 from xpeng_world.scenario import FAMILIES
 
 CASES = [(family, seed) for family in FAMILIES for seed in (0, 1)]
@@ -137,8 +137,20 @@ def test_scenery_keeps_off_the_road_and_apart(maps, case):
     near = torch.cdist(boxes[:, :2], boxes[:, :2]) < 60
     a, b = torch.nonzero(near.triu(1), as_tuple=True)
     assert not bool(boxes_overlap(corners[a], corners[b]).any())
-    assert torch.equal(furnish(bare, case[1]).scenery, road.scenery)
+    again = furnish(bare, case[1])
+    assert torch.equal(again.scenery, road.scenery)
+    assert torch.equal(again.scenery_kind, road.scenery_kind)
     assert not torch.equal(furnish(bare, case[1] + 7).scenery, road.scenery)
+
+
+def test_tall_buildings_and_trees_vary(maps):
+    road = furnish(maps["city", 0][0], 0)
+    kind, boxes = road.scenery_kind[0], road.scenery[0]
+    count = {one: int((kind == int(one)).sum()) for one in SceneryKind}
+    assert min(count[one] for one in (*BUILDINGS, *TREES)) > 5
+    special = torch.isin(kind, torch.tensor([int(one) for one in BUILDINGS[1:]]))
+    assert float(boxes[special, 5].min()) >= 7.5  # houses and walls have single windows or none
+    assert float(boxes[special, 3:5].min()) >= 1.5
 
 
 def test_a_broken_network_is_refused_in_one_line(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from xpeng_world.camera import CAMERA
-from xpeng_world.road import LaneKind, SceneryKind
+from xpeng_world.road import BUILDINGS, LaneKind, SceneryKind
 from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.world_model.video import raster
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
@@ -182,11 +182,11 @@ def test_composite_and_scenery_removal(rasterise) -> None:
     assert layout.channels.shape[1] == len(CHANNELS)
 
 
-def block(length: float, width: float, height: float, x: float = 30.0, y: float = 0.0, heading: float = 0.0):
+def block(length: float, width: float, height: float, x=30.0, y=0.0, heading=0.0, kind=SceneryKind.BUILDING):
     """A straight road with one building in its way."""
     draft = roads._Draft()
     draft.lane((0.0, 0.0), (200.0, 0.0))
-    draft.scenery.append((x, y, heading, length, width, height, SceneryKind.BUILDING, (0.6, 0.5, 0.4)))
+    draft.scenery.append((x, y, heading, length, width, height, kind, (0.6, 0.5, 0.4)))
     return draft.build()
 
 
@@ -212,6 +212,23 @@ def test_windows_too_small_to_see_leave_their_share(rasterise) -> None:
         assert channels[CHANNEL["window"]][wall].mean() == pytest.approx(0.6 * 0.53, abs=0.04)
 
 
+@pytest.mark.parametrize(("kind", "share"), [(SceneryKind.RIBBON_BUILDING, 0.5), (SceneryKind.GLASS_BUILDING, 0.94 * 0.88)])
+def test_facades_are_told_apart(rasterise, kind, share) -> None:
+    near = rasterise(roads.scene_on(block(10.0, 16.0, 9.6, kind=kind), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
+    wall = (near[CHANNEL["building"]] > 0.99) & (near[CHANNEL["normal_z"]] < 0.51)
+    assert near[CHANNEL["window"]][wall].mean() == pytest.approx(share, abs=0.04)
+    u, v = pixel(25.0, 0.0, 3.2 * 0.56)
+    assert near[CHANNEL["window"], int(v)][wall[int(v)]].min() > (0.98 if kind == SceneryKind.RIBBON_BUILDING else 0.3)
+    u, v = pixel(25.0, 1.6, 3.2 * 0.15)
+    assert (near[CHANNEL["window"], int(v), int(u)] > 0.9) == (kind == SceneryKind.GLASS_BUILDING)
+
+
+def test_a_map_that_differs_in_kinds_alone_is_drawn_anew(rasterise) -> None:
+    seen = [rasterise(roads.scene_on(block(10.0, 16.0, 9.6, kind=kind), ego=(0.0, 0.0, 0.0))).channels for kind in BUILDINGS]
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
 def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) -> None:
     low = rasterise(roads.scene_on(block(14.0, 10.0, 6.0, 32.0, 0.0), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
     building = low[CHANNEL["building"]] > 0.5
@@ -227,12 +244,16 @@ def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) ->
     assert barrier[CHANNEL["window"]].max() == 0
 
 
-def test_trees_have_round_crowns(rasterise) -> None:
+@pytest.mark.parametrize(
+    ("kind", "profile"),
+    [(SceneryKind.TREE, ((0.4, 0.36), (0.6, 0.46), (0.85, 0.3))), (SceneryKind.CONIFER, ((0.3, 0.42), (0.55, 0.27), (0.8, 0.13)))],
+)
+def test_trees_have_round_or_conical_crowns(rasterise, kind, profile) -> None:
     draft = roads._Draft()
     draft.lane((0.0, 0.0), (200.0, 0.0))
-    draft.scenery.append((14.0, 0.0, 0.0, 4.0, 4.0, 6.0, SceneryKind.TREE, (0.2, 0.45, 0.15)))
+    draft.scenery.append((14.0, 0.0, 0.0, 4.0, 4.0, 6.0, kind, (0.2, 0.45, 0.15)))
     channels = rasterise(roads.scene_on(draft.build(), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
-    for up, share in ((0.4, 0.36), (0.6, 0.46), (0.85, 0.3)):  # by CROWN; a hexagon's sides lie between 0.87 and 1 of its radius
+    for up, share in profile:  # by CROWNS; a hexagon's sides lie between 0.87 and 1 of its radius
         _, row = pixel(14.0, 0.0, up * 6.0)
         left, _ = pixel(14.0, 0.93 * share * 4.0, up * 6.0)
         columns = torch.nonzero(channels[CHANNEL["tree"], int(row)] > 0.5).flatten()

@@ -1,8 +1,8 @@
 """The layout: what the map and a tracker know of the camera's view, as image channels, and how every pixel moved.
 
 It holds lanes, junctions, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts, base colour and
-brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m, with a window in
-the middle of each, and low ones a pitched roof. It is the condition of the video model.
+brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m, with windows as
+their kind says, and low ones a pitched roof; trees have round or conical crowns. It is the condition of the video model.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ class LayoutRasteriser:
         depths = np.empty(channels.shape[1:], np.float32)
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         raster.draw_windows(
-            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_bay,
+            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_windows,
             scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]],
         )  # fmt: skip
         raster.motion(

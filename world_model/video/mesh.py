@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...road import LANE_POINTS, Border, LaneKind, RoadMap, SceneryKind
+from ...road import BUILDINGS, LANE_POINTS, TREES, Border, LaneKind, RoadMap, SceneryKind
 
 MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
@@ -20,7 +21,16 @@ PITCHED_BELOW = 7.5  # m, lower buildings have a pitched roof
 EAVES = 0.62  # of the height of a building with a pitched roof
 OVERHANG = 0.3  # m
 WALL_BELOW = 1.5  # m, what is less deep is a wall without windows
-CROWN = ((0.24, 0.3), (0.48, 0.5), (0.44, 0.74), (0.15, 0.97))  # of a tree, upward: radius over its width and height over its own
+WINDOWS = {  # left, right, bottom and top of a window, shares of its bay and storey
+    SceneryKind.BUILDING: (0.2, 0.8, 0.27, 0.8),
+    SceneryKind.RIBBON_BUILDING: (0.0, 1.0, 0.31, 0.81),
+    SceneryKind.GLASS_BUILDING: (0.06, 1.0, 0.06, 0.94),
+}
+CROWNS = {  # upward: radius over the tree's width and height over its own
+    SceneryKind.TREE: ((0.24, 0.3), (0.48, 0.5), (0.44, 0.74), (0.15, 0.97)),
+    SceneryKind.CONIFER: ((0.5, 0.16), (0.27, 0.55), (0.02, 1.0)),
+}
+TRUNKS = {SceneryKind.TREE: 0.4, SceneryKind.CONIFER: 0.2}  # height over the tree's
 CROWN_SIDES = 6
 
 
@@ -61,7 +71,7 @@ class RoadMesh:
     solid_class: NDArray[np.int32]  # [Q]
     solid_normal: NDArray[np.float32]  # [Q, 3] outward
     solid_colour: NDArray[np.float32]  # [Q, 3]
-    solid_bay: NDArray[np.float32]  # [Q, 2] width and height in m of what belongs to one window of a wall, 0 without windows
+    solid_windows: NDArray[np.float32]  # [Q, 6] width and height of a wall's bays in m, 0 without windows, and WINDOWS of its kind
 
 
 def _strips(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -225,11 +235,11 @@ def _roofs(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[n
     return np.stack(faces, 1).reshape(-1, 4, 3), np.stack(normals, 1).reshape(-1, 3)
 
 
-def _crowns(boxes: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
-    """Faces [n*18, 4, 3] and normals of round crowns of trees that fill boxes."""
+def _crowns(boxes: NDArray[np.float32], profile: Sequence[tuple[float, float]]) -> tuple[NDArray, NDArray]:
+    """Faces [n*f, 4, 3] and normals of crowns of trees that fill boxes."""
     turn = np.arange(CROWN_SIDES + 1) * (2 * np.pi / CROWN_SIDES)
     rings = []
-    for radius, up in CROWN:
+    for radius, up in profile:
         x, y = radius * boxes[:, 3:4] * np.cos(turn), radius * boxes[:, 4:5] * np.sin(turn)
         cos, sin = np.cos(boxes[:, 2:3]), np.sin(boxes[:, 2:3])
         z = np.broadcast_to(up * boxes[:, 5:6], x.shape)
@@ -246,20 +256,21 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     boxes = road.scenery[0].numpy().astype(np.float32)[kind > 0]
     colour = road.scenery_colour[0].numpy().astype(np.float32)[kind > 0]
     kind = kind[kind > 0]
-    parts: dict[str, list[NDArray]] = {"solid": [], "solid_normal": [], "solid_class": [], "solid_colour": [], "solid_bay": []}
+    parts: dict[str, list[NDArray]] = {"solid": [], "solid_normal": [], "solid_class": [], "solid_colour": [], "solid_windows": []}
 
-    def add(quads: NDArray, outward: NDArray, face: Face, paint: NDArray, bays: NDArray | None = None) -> None:
+    def add(quads: NDArray, outward: NDArray, face: Face, paint: NDArray, windows: NDArray | None = None) -> None:
         parts["solid"].append(quads)
         parts["solid_normal"].append(outward)
         parts["solid_class"].append(np.full(len(quads), int(face)))
         parts["solid_colour"].append(np.repeat(paint, len(quads) // max(1, len(paint)), axis=0))
-        parts["solid_bay"].append(np.zeros((len(quads), 2)) if bays is None else bays)
+        parts["solid_windows"].append(np.zeros((len(quads), 6)) if windows is None else windows)
 
     def add_boxes(shape: NDArray, low: NDArray, high: NDArray, face: Face, paint: NDArray) -> None:
         add(*_box_faces(shape, low.astype(np.float32), high.astype(np.float32)), face, paint)
 
-    plain = (kind == int(SceneryKind.BUILDING)) & (boxes[:, 3:5].min(-1) < WALL_BELOW)
-    houses = (kind == int(SceneryKind.BUILDING)) & ~plain
+    built = np.isin(kind, BUILDINGS)
+    plain = built & (boxes[:, 3:5].min(-1) < WALL_BELOW)
+    houses = built & ~plain
     for chosen, face in ((plain, Face.BUILDING), (kind == int(SceneryKind.POLE), Face.POLE)):
         shape = boxes[chosen]
         add_boxes(shape, np.zeros(len(shape)), shape[:, 5], face, colour[chosen])
@@ -267,15 +278,18 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     pitched = shape[:, 5] < PITCHED_BELOW
     eaves = np.where(pitched, EAVES * shape[:, 5], shape[:, 5])
     quads, outward = _box_faces(shape, np.zeros_like(eaves), eaves)
-    add(quads, outward, Face.BUILDING, paint, np.where(outward[:, 2:] == 0, _bays(quads), 0.0))
+    panes = np.array([WINDOWS[SceneryKind(k)] for k in kind[houses]], np.float32).reshape(-1, 4).repeat(len(_BOX_FACES), 0)
+    bays = np.where(outward[:, 2:] == 0, _bays(quads), 0.0)
+    add(quads, outward, Face.BUILDING, paint, np.concatenate((bays, panes), 1))
     add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, paint[pitched])
-    trees = kind == int(SceneryKind.TREE)
-    trunk = boxes[trees]
-    height = trunk[:, 5].copy()
-    add(*_crowns(trunk), Face.TREE, colour[trees])
-    trunk[:, 3:5] = 0.35
-    brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(trunk), 1))
-    add_boxes(trunk, np.zeros(len(trunk)), 0.4 * height, Face.POLE, brown)
+    for tree in TREES:
+        chosen = kind == int(tree)
+        trunk = boxes[chosen]
+        add(*_crowns(trunk, CROWNS[tree]), Face.TREE, colour[chosen])
+        brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(trunk), 1))
+        high = TRUNKS[tree] * trunk[:, 5]
+        trunk[:, 3:5] = 0.35
+        add_boxes(trunk, np.zeros(len(trunk)), high, Face.POLE, brown)
     return {
         name: np.ascontiguousarray(np.concatenate(arrays).astype(np.int32 if name == "solid_class" else np.float32))
         for name, arrays in parts.items()
@@ -327,7 +341,8 @@ class MeshCache:
     def get(self, road: RoadMap) -> RoadMesh:
         """The mesh of a road map [1]."""
         used = int((road.kind[0] > 0).sum())
-        key = (used, float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]), float(road.scenery[0].sum()))
+        stands = float(road.scenery[0].sum() + road.scenery_kind[0].sum())
+        key = (used, float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]), stands)
         if key not in self._meshes:
             self._meshes[key] = build_mesh(road)
             if len(self._meshes) > self._capacity:

@@ -13,7 +13,6 @@ from numba import njit
 
 NEAR = 0.25  # m, nothing closer to the camera is drawn
 BACKGROUND = -1  # sky or bare ground
-WINDOW = (0.2, 0.8, 0.27, 0.8)  # left, right, bottom and top of a window, shares of its bay
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -275,8 +274,8 @@ def _shown(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_windows(faces, depths, ground_faces, solid, normals, bays, pose, camera, factor, out):
-    """How much of each pixel of `nearest` a window fills, out [H, W] 0 to 255; walls [Q, 4, 3] have bays [Q, 2] (width, height in m)."""
+def draw_windows(faces, depths, ground_faces, solid, normals, windows, pose, camera, factor, out):
+    """How much of each pixel of `nearest` a window fills, out [H, W] 0 to 255; walls [Q, 4, 3] have windows [Q, 6] of `RoadMesh`."""
     height, width = out.shape
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
@@ -292,7 +291,7 @@ def draw_windows(faces, depths, ground_faces, solid, normals, bays, pose, camera
             if face < ground_faces or face >= last:
                 continue
             wall = face - ground_faces
-            bay, storey = bays[wall, 0], bays[wall, 1]
+            bay, storey = windows[wall, 0], windows[wall, 1]
             if bay <= 0:
                 continue
             left = -(column + 0.5 - width * 0.5) / coarse
@@ -304,8 +303,9 @@ def draw_windows(faces, depths, ground_faces, solid, normals, bays, pose, camera
             along = (x * -normals[wall, 1] + y * normals[wall, 0]) / bay
             up = (above + depth * (sp - dy * cp)) / storey
             size = depth / coarse
-            across = _shown(along, size * ahead / max(facing, 1e-3) / bay, WINDOW[0], WINDOW[1])
-            out[row, column] = int(255 * min(max(across * _shown(up, size / storey, WINDOW[2], WINDOW[3]), 0.0), 1.0))
+            across = _shown(along, size * ahead / max(facing, 1e-3) / bay, windows[wall, 2], windows[wall, 3])
+            over = _shown(up, size / storey, windows[wall, 4], windows[wall, 5])
+            out[row, column] = int(255 * min(max(across * over, 0.0), 1.0))
 
 
 @njit(cache=True, nogil=True)
