@@ -12,7 +12,7 @@ from xpeng_world.errors import CheckpointError, ConfigError, DataError, Training
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.vehicles import bicycle_step
 from xpeng_world.world_model.video.corruption import CorruptionConfig, corrupted_condition
-from xpeng_world.world_model.video.denoiser import NUMBERS
+from xpeng_world.world_model.video.denoiser import NUMBERS, Condition, FrameDenoiser
 from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model, untrained
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite
 from xpeng_world.world_model.video.pipeline import episode_noise
@@ -118,6 +118,27 @@ def test_false_patches_are_pasted_only_where_the_layout_can_tell() -> None:
     assert not changed[known].any()
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_what_is_kept_for_the_most_part_is_left_as_it_is(hold: bool) -> None:
+    denoiser = FrameDenoiser(**{**TINY, "hold": hold})
+    with torch.no_grad():
+        denoiser.out.bias.view(4, 4)[3] = torch.tensor([3.0, 3.0, 0.0, -9.0])  # of the four pixels of a square
+        denoiser.out.bias.view(4, 4)[:3] = 0.25
+    before = torch.rand(1, 3, 64, 128) - 0.5
+    zeros = torch.zeros(1, 2, 64, 128)
+    condition = Condition(
+        before, torch.ones(1, 1, 64, 128), torch.zeros(1, len(CHANNELS), 64, 128), torch.zeros(1, len(NUMBERS)),
+        torch.zeros(1, dtype=torch.int64), torch.zeros(1), zeros,
+    )  # fmt: skip
+    painted = denoiser(torch.randn(1, 3, 64, 128), torch.ones(1), condition)
+    assert torch.equal(painted[:, :, ::2], before[:, :, ::2]) == hold
+    assert torch.allclose(painted[:, :, 1::2, ::2], 0.25 + 0.5 * before[:, :, 1::2, ::2])
+    assert torch.allclose(painted[:, :, 1::2, 1::2], torch.tensor(0.25), atol=1e-3)
+    told = FrameDenoiser.from_config({**denoiser.config})
+    assert told.hold == hold
+    assert not FrameDenoiser.from_config({k: v for k, v in denoiser.config.items() if k != "hold"}).hold  # as weights from before it
+
+
 def test_unknown_level_and_zero_steps_are_refused(generator: FrameGenerator) -> None:
     with pytest.raises(ConfigError, match="layout level"):
         FrameGenerator(generator.pipeline, layout="half")  # type: ignore[arg-type]
@@ -193,6 +214,24 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     (tmp_path / "parts" / "state" / "state.safetensors").write_bytes(b"cut short")
     with pytest.raises(CheckpointError, match="cannot be used"):
         WorldTrainer(config(tmp_path / "parts"), store).run()
+
+
+@pytest.mark.parametrize(
+    ("drop_layout", "rollout_clean", "with_track", "kept"),
+    [(1.0, 0.0, True, True), (0.0, 0.0, True, False), (0.0, 1.0, True, True), (0.0, 0.0, False, True)],
+)
+def test_what_no_layout_tells_is_not_lost_on_the_way(tmp_path, monkeypatch, drop_layout, rollout_clean, with_track, kept) -> None:
+    store = build_store([painted_clip(with_track=with_track)], tmp_path / "store")
+    corruption = CorruptionConfig(drop_context=1.0, noise_context=1.0, drop_layout=drop_layout, drop_scenery=0.0)
+    changes = {"rollout_from": 0.0, "rollout_share": 1.0, "pure_noise": 0.0, "rollout_clean": rollout_clean, "corruption": corruption}
+    trainer = WorldTrainer(config(tmp_path / "run", **changes), store)
+    told, forward = [], trainer.model.forward
+    monkeypatch.setattr(trainer.model, "forward", lambda *given: told.append(given) or forward(*given))
+    trainer.train_step()
+    _, noise_level, condition, _ = told[0]
+    assert bool((noise_level == 1).all()) == kept  # else something of the true frame is shown
+    assert bool((condition.context_noise == 0).all()) == kept
+    assert bool((condition.seen.amax((1, 2, 3)) > 0).all()) == kept
 
 
 def test_training_can_start_from_a_trained_world_of_its_size(generator: FrameGenerator, tmp_path: Path) -> None:

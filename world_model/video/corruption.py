@@ -45,6 +45,7 @@ def corrupted_condition(
     gaze: Tensor,
     column: int = 0,
     moved: bool = True,
+    clean: Tensor | None = None,
 ) -> Condition:
     """The condition of B samples with parts of it dropped or damaged.
 
@@ -63,19 +64,21 @@ def corrupted_condition(
         gaze: [B, 2, H, W], see `sky.gaze`.
         column: of the camera's picture at which a crop begins.
         moved: whether the previous frames are warped.
+        clean: [B] bool, samples whose previous frames stay as they are; None for none.
     """
     batch, device = before.shape[0], before.device
     draw = lambda: torch.rand(batch, generator=generator).to(device)
+    spoilt = lambda chance: (draw() < chance) if clean is None else (draw() < chance) & ~clean
     bare, none = (level == 1) & has_scene, (level == 2) & has_scene
     channels, flow = shown_parts(layout, flow, motion, bare, none, column)
-    context_noise = torch.where(draw() < config.noise_context, config.max_context_noise * draw().square(), torch.zeros_like(draw()))
+    context_noise = torch.where(spoilt(config.noise_context), config.max_context_noise * draw().square(), torch.zeros_like(draw()))
     noise = torch.randn(before.shape, generator=generator).to(device)
     soft = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(before, 2), scale_factor=2, mode="bilinear")
-    before = torch.where((draw() < config.blur_context).view(-1, 1, 1, 1), soft, before)
+    before = torch.where(spoilt(config.blur_context).view(-1, 1, 1, 1), soft, before)
     before = before + noise * context_noise.view(-1, 1, 1, 1)
-    before = _pasted(before, (draw() < config.paste_context) & has_scene & ~bare & ~none, generator)
+    before = _pasted(before, spoilt(config.paste_context) & has_scene & ~bare & ~none, generator)
     warped, seen = carry(before, flow, moved)
-    seen = seen * (draw() >= config.drop_context).view(-1, 1, 1, 1)
+    seen = seen * ~spoilt(config.drop_context).view(-1, 1, 1, 1)
     numbers = numbers_of(actions, ego, (has_scene & ~none).float().masked_fill(bare, WITHOUT_SCENERY))
     known = has_scene.float().unsqueeze(-1)
     mask = torch.ones_like(numbers)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...camera import CAMERA
 from ...scene import Appearance
-from .denoiser import NUMBERS, Condition, gathered, vectors
+from .denoiser import NUMBERS, Condition, blended, gathered, vectors
 from .layout import CHANNELS
 from .sky import FEATURES, SkyMap
 
@@ -35,6 +35,7 @@ class PatchConfig:
     sky: bool = True
     spans: bool = False
     context: int = 1
+    hold: bool = True
 
 
 class PatchBlock(nn.Module):
@@ -73,9 +74,10 @@ class PatchTransformer(ModelMixin, ConfigMixin):
         sky: bool = False,
         spans: bool = False,
         context: int = 1,
+        hold: bool = False,
     ) -> None:
         super().__init__()
-        self.warp, self.spans, self.context = warp, spans, context
+        self.warp, self.spans, self.context, self.hold = warp, spans, context, hold
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
         inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1)
@@ -108,5 +110,4 @@ class PatchTransformer(ModelMixin, ConfigMixin):
         x = self.leave(self.norm(x)).transpose(1, 2).unflatten(2, (rows, columns))
         x = nn.functional.pixel_shuffle(x, PATCH)
         x = x + self.smooth(torch.cat((x, images), 1))
-        keep = torch.sigmoid(x[:, 3:4]) * condition.seen
-        return x[:, :3] + keep * condition.warped[:, :3]
+        return blended(x, condition, self.hold)

@@ -51,6 +51,9 @@ class TrainWorldConfig:
     rollout_from: float = 0.3  # share of the schedule after which batches come from drives on the model's own frames
     rollout_share: float = 0.75  # of the batches from then on
     rollout_length: int = 60  # steps such a drive lasts on average
+    rollout_clean: float = (
+        0.5  # share of such drives whose pictures are never spoilt on the way; of those without the whole layout it is all
+    )
     streams: int = 192  # such drives under way
     warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
     sky: bool = True  # a learned panorama of the sky; without, an ablation
@@ -181,7 +184,10 @@ class WorldTrainer:
             warm = min(1.0, (self.step + 1) / config.warmup)
             group["lr"] = config.learning_rate * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
         self.optimiser.zero_grad(set_to_none=True)
-        loss, painted = self._loss(samples, before, level, generator)
+        alone = torch.zeros(batch, dtype=torch.bool)
+        if rolled:
+            alone = (rows < config.rollout_clean * config.streams) | (level > 0) | ~samples.has_scene
+        loss, painted = self._loss(samples, before, level, alone, generator)
         if not bool(torch.isfinite(loss)):
             clips = sorted(set(self.store.clip_of(index).tolist()))
             raise TrainingError(
@@ -209,8 +215,12 @@ class WorldTrainer:
         moved, seen = carry(before[:, :-3], flow, self.config.warp)
         return moved * seen
 
-    def _loss(self, samples: Samples, before: Tensor, level: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Loss of one step, and the frames it painted [B, 3, H, W]."""
+    def _loss(self, samples: Samples, before: Tensor, level: Tensor, alone: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Loss of one step, and the frames it painted [B, 3, H, W].
+
+        The steps of drives that are `alone` [B] are those of a rollout: nothing of the true frame is shown, and the frames before are not
+        spoilt. What the layout does not tell is only known from the drive's own pictures, and would be lost for the rest of it.
+        """
         config, device = self.config, self.config.device
         target = to_model(samples.frames[:, 1]).to(device)
         layout = samples.layout[:, 0].to(device)
@@ -218,10 +228,11 @@ class WorldTrainer:
             before.to(device), layout, samples.flow[:, 0].to(device), samples.actions[:, 0].to(device), samples.ego[:, 0].to(device),
             samples.motion[:, 0].to(device), samples.appearance.to(device), samples.has_scene.to(device),
             config.corruption, generator, level.to(device), samples.gaze[:, 0].to(device), samples.column, config.warp,
+            alone.to(device),
         )  # fmt: skip
         batch = len(target)
         noise_level = torch.rand(batch, generator=generator)
-        noise_level[torch.rand(batch, generator=generator) < config.pure_noise] = 1.0
+        noise_level[(torch.rand(batch, generator=generator) < config.pure_noise) | alone] = 1.0
         span = draw_spans(noise_level, config.shortcut, generator).to(device)
         noise_level = noise_level.to(device)
         t = noise_level.view(-1, 1, 1, 1)
