@@ -166,13 +166,16 @@ class _Measurement:
 
     def reading(self) -> dict[str, Estimate]:
         """Actions and scenes read back off long rollouts, and their Frechet distance."""
-        from .frechet import frechet_figures
+        from .frechet import WINDOW, frechet_figures
         from .reading import agreement_figures, obedience_figures
 
         probes, rolled = self.probes, self.rolled
         if rolled is None:
             return {}
-        return obedience_figures(rolled, probes) | agreement_figures(rolled, probes) | frechet_figures(rolled, self.config.seed)
+        seed, fresh = self.config.seed, None
+        if rolled.steps >= 2 * WINDOW:
+            fresh = rollouts.restarted(self.generator, self.clips, self.mean, seed, rolled.steps, WINDOW)
+        return obedience_figures(rolled, probes) | agreement_figures(rolled, probes) | frechet_figures(rolled, fresh, seed)
 
     def outcomes(self) -> dict[str, Estimate]:
         """The false-safe rate."""

@@ -37,12 +37,22 @@ def frechet_distance(mean_a: NDArray, cov_a: NDArray, mean_b: NDArray, cov_b: ND
 
 
 @torch.inference_mode()
-def frechet_figures(rolled: Rollouts, seed: int) -> dict[str, Estimate]:
-    """Distance in the first and in the last 10 s of rollouts, and the ratio of the two; none for rollouts under 20 s."""
+def frechet_figures(rolled: Rollouts, fresh: Tensor | None, seed: int) -> dict[str, Estimate]:
+    """Distance in the first and in the last 10 s of rollouts, and the ratio of the two; none for rollouts under 20 s.
+
+    Args:
+        rolled: N rollouts.
+        fresh: [N, WINDOW, H, W, 3] the last 10 s again, begun from the true picture before them (`restarted`): over their distance the last
+            10 s are apart by what a rollout loses on its way (`frechet_drift`), not by what there is to see along it.
+        seed: of the resampling of clips.
+    """
     if rolled.steps < 2 * WINDOW:
         return {}
-    windows = {"first": slice(1, WINDOW + 1), "last": slice(rolled.steps + 1 - WINDOW, rolled.steps + 1)}
-    sums = {name: [_moments(frames[:, part]) for frames in (rolled.true, rolled.generated)] for name, part in windows.items()}
+    first, last = slice(1, WINDOW + 1), slice(rolled.steps + 1 - WINDOW, rolled.steps + 1)
+    windows = {"first": (rolled.true[:, first], rolled.generated[:, first]), "last": (rolled.true[:, last], rolled.generated[:, last])}
+    if fresh is not None:
+        windows["fresh"] = (rolled.true[:, last], fresh)
+    sums = {name: [_moments(frames) for frames in pair] for name, pair in windows.items()}
     clips = rolled.true.shape[0]
 
     def distance(name: str, rows: NDArray) -> float:
@@ -60,11 +70,15 @@ def frechet_figures(rolled: Rollouts, seed: int) -> dict[str, Estimate]:
         low, high = np.quantile(found, [0.025, 0.975])
         return Estimate(value, float(low), float(high), clips)
 
-    return {
+    figures = {
         "frechet_first_10s": estimate(values["first"], samples["first"]),
         f"frechet_last_10s_of_{seconds}s": estimate(values["last"], samples["last"]),
         f"frechet_ratio_{seconds}s": estimate(values["last"] / values["first"], samples["last"] / samples["first"]),
     }
+    if fresh is not None:
+        figures[f"frechet_fresh_last_10s_of_{seconds}s"] = estimate(values["fresh"], samples["fresh"])
+        figures[f"frechet_drift_{seconds}s"] = estimate(values["last"] / values["fresh"], samples["last"] / samples["fresh"])
+    return figures
 
 
 def _moments(frames: Tensor) -> tuple[NDArray, NDArray]:

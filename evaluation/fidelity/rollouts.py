@@ -90,6 +90,21 @@ def _roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: i
     return Rollouts(track, true, torch.stack(generated, 1), stacked(sums), stacked(near), drawn)
 
 
+def restarted(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: int, steps: int, last: int) -> Tensor:
+    """The last of `steps` pictures [N, last, H, W, 3] of every clip that has more, painted from the true picture just before them."""
+    long_enough = [clip for clip in clips if clip.steps > steps]
+    parts = []
+    columns = slice(steps - last, steps + 1)
+    for begin in range(0, len(long_enough), TOGETHER):
+        group = long_enough[begin : begin + TOGETHER]
+        track = Track.cat([track_of(clip).columns(columns) for clip in group])
+        first = torch.stack([clip.frames[steps - last] for clip in group])
+        actions = torch.stack([clip.actions[columns] for clip in group])
+        painted = [pictures["generated"] for pictures, _ in rollout(generator, track, first, actions, mean, seed + begin)]
+        parts.append(torch.stack(painted, 1))
+    return torch.cat(parts)
+
+
 def large_vehicles(scene: Scene, rasteriser: LayoutRasteriser) -> Tensor:
     """Pixels [B, H, W] of vehicles that cover more than LARGE of the picture each."""
     owner = rasteriser.instances(scene)

@@ -216,9 +216,15 @@ def test_frechet_ratio_sees_a_rollout_decay(rolled, monkeypatch):
     spoilt = rolled.true.clone()
     spoilt[:, 11:] = 128
     spoilt[:, 1:11] = (spoilt[:, 1:11].float() * 0.95).to(torch.uint8)
-    figures = frechet.frechet_figures(rollouts.Rollouts(rolled.track, rolled.true, spoilt, rolled.sums, rolled.near, []), seed=0)
+    decayed = rollouts.Rollouts(rolled.track, rolled.true, spoilt, rolled.sums, rolled.near, [])
+    figures = frechet.frechet_figures(decayed, None, seed=0)
     assert figures["frechet_ratio_2s"].value > 2
     assert figures["frechet_first_10s"].value > 0
+    assert "frechet_drift_2s" not in figures
+    fresh = (rolled.true[:, 11:].float() * 0.95).to(torch.uint8)
+    figures |= frechet.frechet_figures(decayed, fresh, seed=0)
+    assert figures["frechet_drift_2s"].value > 2
+    assert frechet.frechet_figures(decayed, spoilt[:, 11:], seed=0)["frechet_drift_2s"].value == pytest.approx(1)
 
 
 class TrueReader:
