@@ -66,10 +66,14 @@ class SkyMap(nn.Module):
             directions: [B, 2, H, W], see `gaze`.
             layout: [B, C, H, W] in [0, 1].
         """
+        height = directions.shape[2]
+        if directions.device.type == "cpu":  # most of a picture is below the horizon, but graphs of a GPU want fixed shapes
+            rows = int((directions[:, 1] > NOWHERE).any(2).any(0).sum())
+            directions, layout = directions[:, :, :rows], layout[:, :, :rows]
         around = nn.functional.pad(GAIN * self.panorama.unsqueeze(0), (1, 1, 0, 0), mode="circular")
         where = torch.stack((directions[:, 0] * (COLUMNS / (COLUMNS + 2)), directions[:, 1]), -1).to(around.dtype)
         found = nn.functional.grid_sample(
             around.expand(len(where), -1, -1, -1), where, mode="bilinear", padding_mode="border", align_corners=False
         )
         open_sky = 1 - layout[:, COVER_CHANNELS].sum(1, keepdim=True).clamp(0, 1)
-        return found * (open_sky * (directions[:, 1:] > NOWHERE))
+        return nn.functional.pad(found * (open_sky * (directions[:, 1:] > NOWHERE)), (0, 0, 0, height - directions.shape[2]))
