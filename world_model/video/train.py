@@ -51,9 +51,7 @@ class TrainWorldConfig:
     rollout_from: float = 0.3  # share of the schedule after which batches come from drives on the model's own frames
     rollout_share: float = 0.75  # of the batches from then on
     rollout_length: int = 60  # steps such a drive lasts on average
-    rollout_clean: float = (
-        0.5  # share of such drives whose pictures are never spoilt on the way; of those without the whole layout it is all
-    )
+    rollout_clean: float = 0.5  # share of them whose pictures are never spoilt on the way; nor are those without a whole layout
     streams: int = 192  # such drives under way
     warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
     sky: bool = True  # a learned panorama of the sky; without, an ablation
