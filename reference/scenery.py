@@ -147,10 +147,10 @@ class _Placer:
             return np.zeros((1, 6)), np.zeros((1, 3)), np.zeros(1, dtype=np.int64)
         kinds = np.array(self.kinds, dtype=np.int64)
         keep = np.sort(np.lexsort((self.rng.random(len(kinds)), kinds == int(SceneryKind.TREE)))[:MOST_BOXES])
-        return self.boxes[keep], np.array(self.colours)[keep], vary(self.boxes[keep], kinds[keep])
+        return self.boxes[keep], np.array(self.colours)[keep], _vary(self.boxes[keep], kinds[keep])
 
 
-def vary(boxes: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+def _vary(boxes: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Kinds [K] where every third tall building has bands of windows, every third is glass, and every third tree a conifer."""
     place = np.arange(len(kinds))
     tall = (kinds == int(SceneryKind.BUILDING)) & (boxes[:, 5] >= GABLE_BELOW) & (boxes[:, 3:5].min(-1) >= WALL_BELOW)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from xpeng_world.camera import CAMERA
-from xpeng_world.road import BUILDINGS, LaneKind, SceneryKind
+from xpeng_world.road import BUILDINGS, TREES, LaneKind, SceneryKind
 from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.world_model.video import raster
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
@@ -227,6 +227,14 @@ def test_a_map_that_differs_in_kinds_alone_is_drawn_anew(rasterise) -> None:
     seen = [rasterise(roads.scene_on(block(10.0, 16.0, 9.6, kind=kind), ego=(0.0, 0.0, 0.0))).channels for kind in BUILDINGS]
     assert not torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[1], seen[2])
+    trees = []
+    for kinds in (TREES, TREES[::-1]):  # the same kinds, of other trees
+        draft = roads._Draft()
+        draft.lane((0.0, 0.0), (200.0, 0.0))
+        for y, kind in zip((3.0, -3.0), kinds, strict=True):
+            draft.scenery.append((20.0, y, 0.0, 4.0, 4.0, 6.0, kind, (0.2, 0.45, 0.15)))
+        trees.append(rasterise(roads.scene_on(draft.build(), ego=(0.0, 0.0, 0.0))).channels)
+    assert not torch.equal(*trees)
 
 
 def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) -> None:

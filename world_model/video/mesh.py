@@ -335,14 +335,15 @@ class MeshCache:
     """Meshes of the road maps seen last, known by sums over their content, which padding leaves as they are."""
 
     def __init__(self, capacity: int = 64) -> None:
-        self._meshes: OrderedDict[tuple[int, float, float, float], RoadMesh] = OrderedDict()
+        self._meshes: OrderedDict[tuple[int, float, float, float, int], RoadMesh] = OrderedDict()
         self._capacity = capacity
 
     def get(self, road: RoadMap) -> RoadMesh:
         """The mesh of a road map [1]."""
         used = int((road.kind[0] > 0).sum())
-        stands = float(road.scenery[0].sum() + road.scenery_kind[0].sum())
-        key = (used, float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]), stands)
+        kinds = road.scenery_kind[0].numpy()
+        stands = (float(road.scenery[0].sum()), int(kinds @ np.arange(1, len(kinds) + 1)))  # which is of which kind too
+        key = (used, float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]), *stands)
         if key not in self._meshes:
             self._meshes[key] = build_mesh(road)
             if len(self._meshes) > self._capacity:
