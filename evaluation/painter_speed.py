@@ -44,7 +44,8 @@ def painter_rates(world: str, batch: int, frames: int, repeats: int, device: str
     kind = torch.device(device).type
     model = FrameGenerator.load(SHIPPED if world == "learned" else Path(world), device=device).pipeline.denoiser
     painter = torch.compile(model, mode="reduce-overhead" if kind == "cuda" else None) if compiled else model
-    condition, noise = random_condition(batch, device)
+    condition = random_condition(batch, device)
+    noise = torch.randn(batch, *model.canvas(CAMERA.height, CAMERA.width), device=device)
     level = torch.ones(batch, device=device)
 
     def seconds(batches: int) -> float:
@@ -52,7 +53,7 @@ def painter_rates(world: str, batch: int, frames: int, repeats: int, device: str
         began = time.perf_counter()
         for _ in range(batches):
             with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
-                painter(noise, level, condition)
+                model.decode(painter(noise, level, condition))
         _wait(kind)
         return time.perf_counter() - began
 
@@ -61,12 +62,12 @@ def painter_rates(world: str, batch: int, frames: int, repeats: int, device: str
     return [batches * batch / seconds(batches) for _ in range(repeats)]
 
 
-def random_condition(batch: int, device: str, seed: int = 0) -> tuple[Condition, torch.Tensor]:
-    """Something to paint, and the noise to begin with."""
+def random_condition(batch: int, device: str, seed: int = 0) -> Condition:
+    """Something to paint."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda channels: torch.rand(batch, channels, CAMERA.height, CAMERA.width, generator=generator).to(device)
     heading = torch.from_numpy(np.random.default_rng(seed).uniform(-3, 3, batch).astype(np.float32))
-    condition = Condition(
+    return Condition(
         warped=2 * draw(3) - 1,
         seen=torch.ones_like(draw(1)),
         layout=draw(len(CHANNELS)),
@@ -75,7 +76,6 @@ def random_condition(batch: int, device: str, seed: int = 0) -> tuple[Condition,
         context_noise=torch.zeros(batch, device=device),
         gaze=gaze(heading).to(device),
     )
-    return condition, 2 * draw(3) - 1
 
 
 def _wait(kind: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..masts import HEAD_SIZE, STEEL, DrivenGround, mast
 from ..road import Border, LaneKind, RoadMap
 from . import meshes
 from .meshes import Array, Mesh
@@ -20,7 +21,6 @@ ZEBRA = 0.5  # m, a stripe of a crossing
 STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
-HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
 PAVEMENT_WIDTH = 2.4  # m
 RAIL_ABOVE = 25.0  # m/s; faster lanes have a crash barrier beside their left edge
 
@@ -31,7 +31,6 @@ _ASPHALT = (0.345, 0.345, 0.36)
 _TRACK = (0.315, 0.315, 0.33)
 _WHITE = (0.90, 0.90, 0.88)
 _YELLOW = (0.92, 0.71, 0.16)
-_STEEL = (0.36, 0.37, 0.39)
 _STEEL_RAIL = (0.58, 0.59, 0.60)
 _HOUSING = (0.055, 0.06, 0.06)
 
@@ -99,19 +98,10 @@ class _Lanes:
         self.speed_limit = road.speed_limit[0].numpy()
         self.town = bool((self.kind == LaneKind.WALKING).any() or (road.signal_lane[0] >= 0).any())
         driven = self._of(LaneKind.DRIVING, LaneKind.JUNCTION)
-        self._starts = np.concatenate([self.line[i][:-1] for i in driven] or [np.zeros((0, 2), np.float32)])
-        self._steps = np.concatenate([np.diff(self.line[i], axis=0) for i in driven] or [np.zeros((0, 2), np.float32)])
-        self._reach = np.concatenate([np.full(len(self.line[i]) - 1, self.width[i] / 2 + 0.5) for i in driven] or [np.zeros(0)])
+        self.driven = DrivenGround([self.line[i] for i in driven], [float(self.width[i]) for i in driven])
 
     def _of(self, *kinds: LaneKind) -> list[int]:
         return [int(i) for i in np.flatnonzero(np.isin(self.kind, [int(kind) for kind in kinds]))]
-
-    def on_road(self, point: npt.NDArray[np.float64]) -> bool:
-        """Whether a point is on a lane for vehicles, or within a step of one."""
-        offset = point - self._starts
-        along = ((offset * self._steps).sum(1) / (self._steps**2).sum(1).clip(1e-6)).clip(0, 1)
-        gap = offset - along[:, None] * self._steps
-        return bool((np.hypot(gap[:, 0], gap[:, 1]) < self._reach).any())
 
     def verges(self) -> Mesh:
         parts = []
@@ -152,7 +142,7 @@ class _Lanes:
                 parts += [meshes.quads(rail, _STEEL_RAIL), meshes.quads(rail[:, ::-1], _STEEL_RAIL)]
                 for at in np.arange(2.0, meshes.length(line), 8.0):
                     x, y = meshes.piece(line, at, at)[0]
-                    parts.append(meshes.quads(meshes.box(x - 0.06, x + 0.06, y - 0.06, y + 0.06, 0.0, 0.72)[:4], _STEEL))
+                    parts.append(meshes.quads(meshes.box(x - 0.06, x + 0.06, y - 0.06, y + 0.06, 0.0, 0.72)[:4], STEEL))
         return Mesh.join(parts)
 
     def surfaces(self) -> Mesh:
@@ -183,7 +173,7 @@ class _Lanes:
                         parts.append(_line(meshes.piece(border_line, start, min(start + DASH, whole)), 0.0, _WHITE))
         for i in self._of(LaneKind.WALKING)[::2]:  # every other one is the same way back
             middle = meshes.piece(self.line[i], 0.5 * meshes.length(self.line[i]), 0.5 * meshes.length(self.line[i]))[0]
-            if self.on_road(np.asarray(middle, np.float64)):
+            if np.asarray(middle, np.float64) in self.driven:
                 parts.append(_zebra(self.line[i], float(self.width[i])))
         stops = road.stop_line[0].numpy()[signals]
         if len(stops):
@@ -236,19 +226,8 @@ def _lenses(head: Array) -> Array:
 
 
 def _mast(head: Array, lanes: _Lanes, side: int) -> Mesh:
-    """A signal's housing and its pole; a head above the road hangs from an arm that reaches the roadside."""
+    """A signal's housing and its mast."""
     x, y, z, heading = (float(v) for v in head)
     deep, wide, tall = HEAD_SIZE
-    parts = [meshes.quads(meshes.box(-deep / 2, deep / 2, -wide / 2, wide / 2, z - tall / 2, z + tall / 2), _HOUSING)]
-    across = np.array([np.sin(heading), -np.cos(heading)]) * side
-    reach = next((r for r in np.arange(0.0, 16.0, 0.5) if not lanes.on_road(np.array([x, y]) + r * across)), None)
-    if reach is not None:
-        right = -side * float(reach)
-        top = z if reach == 0 else z + tall / 2 + 0.3
-        parts.append(meshes.quads(meshes.box(deep / 2, deep / 2 + 0.2, right - 0.1, right + 0.1, 0.0, top)[:4], _STEEL))
-        if reach > 0:
-            arm = meshes.box(deep / 2, deep / 2 + 0.16, min(right, 0.0), max(right, 0.0), top - 0.16, top)
-            parts.append(meshes.quads(arm, _STEEL))
-            parts.append(meshes.quads(meshes.box(deep / 2, deep / 2 + 0.12, -0.06, 0.06, z, top)[:4], _STEEL))
-    joined = Mesh.join(parts)
-    return meshes.placed(joined, x, y, heading)
+    housing = meshes.quads(meshes.box(-deep / 2, deep / 2, -wide / 2, wide / 2, z - tall / 2, z + tall / 2), _HOUSING)
+    return Mesh.join((meshes.placed(housing, x, y, heading), meshes.quads(mast(head, lanes.driven, side), STEEL)))

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from ..bodies import Array as Array
+from ..bodies import box as box
+from ..bodies import face_normals as face_normals
+from ..bodies import frustum as frustum
+
 Index = npt.NDArray[np.int64]
 
 _QUAD = np.array([[0, 1, 2], [0, 2, 3]])
@@ -160,33 +164,6 @@ def _is_ear(points: npt.NDArray[Any], rest: list[int], k: int) -> bool:
     others = points[[i for i in rest if i not in (rest[k - 1], rest[k], rest[(k + 1) % len(rest)])]]
     inside = (cross(a, b, others) > 0) & (cross(b, c, others) > 0) & (cross(c, a, others) > 0)
     return not bool(inside.any())
-
-
-def frustum(bottom: Sequence[float], z_bottom: float, top: Sequence[float], z_top: float) -> Array:
-    """Faces [6, 4, 3] between two level rectangles (x from, x to, y from, y to): front, rear, left, right, top, bottom."""
-    (a, b, c, d), (e, f, g, h) = bottom, top
-    low = [(b, d, z_bottom), (a, d, z_bottom), (a, c, z_bottom), (b, c, z_bottom)]
-    up = [(f, h, z_top), (e, h, z_top), (e, g, z_top), (f, g, z_top)]
-    faces = [
-        (low[3], low[0], up[0], up[3]),
-        (low[1], low[2], up[2], up[1]),
-        (low[0], low[1], up[1], up[0]),
-        (low[2], low[3], up[3], up[2]),
-        (up[0], up[1], up[2], up[3]),
-        (low[3], low[2], low[1], low[0]),
-    ]
-    return np.array(faces, np.float32)
-
-
-def box(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> Array:
-    """Faces [6, 4, 3] of an upright box: front, rear, left, right, top, bottom."""
-    return frustum((x0, x1, y0, y1), z0, (x0, x1, y0, y1), z1)
-
-
-def face_normals(corners: Array) -> Array:
-    """Unit normals [..., 3] of quadrilaterals [..., 4, 3]."""
-    normal = np.cross(corners[..., 2, :] - corners[..., 0, :], corners[..., 3, :] - corners[..., 1, :])
-    return normal / np.linalg.norm(normal, axis=-1, keepdims=True).clip(1e-9)
 
 
 def lathe(profile: Sequence[tuple[float, float]], sides: int, twist: float = 0.0) -> tuple[Array, Array, Index]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..camera import Camera
-from ..road import RoadMap
+from ..road import BUILDINGS, RoadMap, SceneryKind
 from ..scene import Appearance, Scene
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
@@ -50,8 +50,8 @@ def _grass_texture(town: bool) -> Any:
 
 
 @functools.cache
-def _facade_texture(style: str, look: Look) -> Any:
-    return panda.texture(textures.facade(style, look), smooth=True)
+def _facade_texture(kind: SceneryKind, appearance: Appearance) -> Any:
+    return panda.texture(textures.facade(kind, appearance), smooth=True)
 
 
 @functools.lru_cache(maxsize=8)
@@ -99,7 +99,7 @@ class Stage:
         if key not in self._sets:
             if digest not in self._landscapes:
                 self._landscapes[digest] = build_landscape(road)
-            self._sets[key] = _Set(self._landscapes[digest], LOOKS[appearance])
+            self._sets[key] = _Set(self._landscapes[digest], appearance)
             _forget(self._landscapes, KEPT_LANDSCAPES)
             _forget(self._sets, KEPT_SETS)
         self._sets.move_to_end(key)
@@ -111,6 +111,7 @@ def _digest(road: RoadMap) -> int:
     drawn = (
         "centreline",
         "width",
+        "speed_limit",
         "kind",
         "left_border",
         "right_border",
@@ -135,8 +136,9 @@ def _forget(kept: OrderedDict[Any, Any], most: int) -> None:
 class _Set:
     """One landscape in one light, and what moves on it."""
 
-    def __init__(self, landscape: Landscape, look: Look) -> None:
+    def __init__(self, landscape: Landscape, appearance: Appearance) -> None:
         self.root = p3d.NodePath("root")
+        look = LOOKS[appearance]
         self._look, self._landscape = look, landscape
         self._fade = self._fade_texture()
         self._layers = {name: self._layer(name) for name in (*FLAT_ORDER, *STANDING_ORDER)}
@@ -146,8 +148,8 @@ class _Set:
             self._add(self._layers[name], mesh, look.wet if name == "road" else 1.0, FLAT_REACH[name])
         self._add_shade(landscape.shade)
         self._add(self._layers["solid"], landscape.solid, 1.0, SOLID_REACH)
-        for style, mesh in zip(textures.FACADE_STYLES, landscape.facades, strict=True):
-            self._add_facade(style, mesh)
+        for kind, mesh in zip(BUILDINGS, landscape.facades, strict=True):
+            self._add_facade(_facade_texture(kind, appearance), mesh)
         self._tiles.finish()
         ground = _ground(look)
         self._grounds = [self._layers[name].attach_new_node(ground) for name in ("ground", "ground fade")]
@@ -208,13 +210,13 @@ class _Set:
     def _add_shade(self, mesh: Mesh) -> None:
         self._show_in_tiles([self._layers["shade"]], mesh, np.full_like(mesh.position, self._look.shadow), FLAT_REACH["shade"])
 
-    def _add_facade(self, style: str, mesh: Mesh) -> None:
+    def _add_facade(self, windows: Any, mesh: Mesh) -> None:
         look = self._look
         light = look.shade(mesh.normal)
         if look.lamps and not look.rain:
             light = light / light.max(1, keepdims=True).clip(1e-3)
-        layer = self._layers["facade"].attach_new_node(style)
-        layer.set_texture(p3d.TextureStage("windows"), _facade_texture(style, look))
+        layer = self._layers["facade"].attach_new_node("windows")
+        layer.set_texture(p3d.TextureStage("windows"), windows)
         self._show_in_tiles([layer, self._layers["facade fade"]], mesh, light * mesh.albedo, FACADE_REACH)
 
     def _show_in_tiles(self, layers: list[Any], mesh: Mesh, colour: Array, reach: float) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..facades import BAY, CELLS, STOREY, phase
 from ..road import BUILDINGS, TREES, RoadMap, SceneryKind
 from . import meshes
 from .meshes import Array, Mesh
 from .scenery import GABLE_BELOW, WALL_BELOW
 
-STOREY = 3.2  # m
-BAY = 3.2  # m of facade to a window
-FACADE_CELLS = 4  # windows to a side of the facade texture
 _BARK = (0.34, 0.25, 0.18)
 
 
@@ -50,14 +48,13 @@ def _building(length: float, width: float, height: float, colour: Array, index: 
     eaves = 0.62 * height if gabled else height
     walls = meshes.box(-a, a, -b, b, 0.0, eaves)[:4]
     storeys = max(1, round(eaves / STOREY))
-    shift = (index * 7 % FACADE_CELLS, index * 3 % FACADE_CELLS)
     uv = np.zeros((4, 4, 2), np.float32)
     for face, span in enumerate((width, width, length, length)):
         bays = max(1, round(span / BAY))
         uv[face] = [(0, 0), (bays, 0), (bays, storeys), (0, storeys)]
-        uv[face] += shift
+        uv[face] += phase(index)
     foot = np.repeat(colour[None, None], 4, 1) * np.array([0.80, 0.80, 1.0, 1.0], np.float32)[None, :, None]
-    facade = meshes.quads(walls, foot, uv / FACADE_CELLS)
+    facade = meshes.quads(walls, foot, uv / CELLS)
     if not gabled:
         return facade, meshes.quads(meshes.box(-a, a, -b, b, 0.0, height)[4:5], 0.55 * colour + 0.12)
     return facade, _gable(a, b, eaves, height, colour)

@@ -6,14 +6,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .atmosphere import Look
+from ..facades import CELLS, panes
+from ..road import SceneryKind
+from ..scene import Appearance
+from .atmosphere import LOOKS, Look
 
 Texels = npt.NDArray[np.float32]
 
 ASPHALT_SPAN = 32.0  # m covered by one repeat
 GRASS_SPAN = 192.0  # m
-FACADE_STYLES = ("punched", "ribbon", "glass")
 SKY_COLUMNS = 1440  # columns of the panorama, 0.25 degrees each
+_WINDOW = {  # texels of a bay from and to which a window reaches, up and along
+    SceneryKind.BUILDING: (4, 13, 3, 13),
+    SceneryKind.RIBBON_BUILDING: (5, 13, 0, 16),
+    SceneryKind.GLASS_BUILDING: (1, 15, 1, 16),
+}
 
 
 def cloudy(height: int, width: int, cells: int, seed: int, octaves: int = 4) -> npt.NDArray[np.float32]:
@@ -73,22 +80,22 @@ def grass(town: bool, size: int = 256) -> Texels:
     return opaque((tone[..., None] * tint).clip(0, 1))
 
 
-def facade(style: str, look: Look, cells: int = 4, texels: int = 16) -> Texels:
-    """Windows in a wall, `cells` to a side, rows upward; lit here and there after dark."""
-    rng = np.random.default_rng(3 + FACADE_STYLES.index(style))
+def facade(kind: SceneryKind, appearance: Appearance, texels: int = 16) -> Texels:
+    """Windows in a wall, CELLS to a side, rows upward; lit here and there after dark."""
+    look, windows = LOOKS[appearance], panes(kind, appearance)
     dark = look.lamps and not look.rain
     wall = np.array(look.ambient) * 0.95 if dark else np.ones(3)
-    rgb = np.broadcast_to(wall, (cells * texels, cells * texels, 3)).copy()
-    y0, y1, x0, x1 = {"punched": (4, 13, 3, 13), "ribbon": (5, 13, 0, 16), "glass": (1, 15, 1, 16)}[style]
-    for i in range(cells):
-        for j in range(cells):
-            glass = np.array((0.40, 0.46, 0.54)) * rng.uniform(0.8, 1.25) * (np.array(look.ambient) if dark else 1.0)
-            if look.lamps and rng.random() < (0.16 if look.rain else 0.30):
-                glass = np.array((1.0, 0.84, 0.55)) * rng.uniform(0.8, 1.0)
+    rgb = np.broadcast_to(wall, (CELLS * texels, CELLS * texels, 3)).copy()
+    y0, y1, x0, x1 = _WINDOW[kind]
+    for i in range(CELLS):
+        for j in range(CELLS):
+            glass = np.array((0.40, 0.46, 0.54)) * windows.shade[i, j] * (np.array(look.ambient) if dark else 1.0)
+            if windows.lit[i, j]:
+                glass = np.array((1.0, 0.84, 0.55)) * windows.glow[i, j]
             y, x = i * texels, j * texels
             rgb[y + y0 : y + y1, x + x0 : x + x1] = glass
             rgb[y, x : x + texels] = 0.86 * wall
-            if style == "ribbon":
+            if kind == SceneryKind.RIBBON_BUILDING:
                 rgb[y + y0 : y + y1, x] *= 0.8
     return opaque(rgb)
 

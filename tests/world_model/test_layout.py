@@ -61,7 +61,7 @@ def test_pixels_of_a_road_user_know_their_place_in_its_box(rasterise) -> None:
             slope = torch.corrcoef(torch.stack((values[facing], place.float())))[0, 1]
             assert slope * step > 0.9
         assert up[facing].min() < 60
-        assert up[facing].max() > 140
+        assert up[facing].max() > 115  # above, both ends lean inward
     assert (along[owner < 0] > 0).float().mean() < 0.01  # pixels on an outline may be either's
     assert (along[owner >= 0] > 0).float().mean() > 0.97
 
@@ -78,12 +78,44 @@ def test_a_tall_car_is_a_van_and_the_box_of_a_truck_is_pale(rasterise) -> None:
         assert picture[CHANNEL["cabin"], int(v), int(u)] > 127
     u, v = pixel(34.0 - 20.0 - 2.8, 0.0, 0.7 * 2.4)  # between its two rear windows
     assert van[CHANNEL["body"], int(v), int(u)] > 127
-    truck = roads.agent_row(AgentKind.TRUCK, 40.0, -1.75, colour=red)
+    truck = roads.agent_row(AgentKind.TRUCK, 40.0, -1.75, heading=math.pi / 2, colour=red)  # seen from the side
     channels = rasterise(roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[truck])).channels[0].float() / 255
-    back = channels[CHANNEL["body"]] > 0.99
-    assert back.sum() > 20
+    side = channels[CHANNEL["body"]] > 0.99
+    assert side.sum() > 20
     for name, value in (("colour_r", 0.82), ("colour_g", 0.645)):
-        assert channels[CHANNEL[name]][back].mean() == pytest.approx(value, abs=0.02)
+        assert channels[CHANNEL[name]][side].median() == pytest.approx(value, abs=0.02)
+
+
+def test_a_bus_has_amber_displays_and_its_lamps_where_they_are_painted(rasterise) -> None:
+    bus = roads.agent_row(AgentKind.BUS, 40.0, -1.75, colour=(0.2, 0.2, 0.8))
+    for brake, lamp in ((False, "rear_lamp"), (True, "brake_lamp")):
+        scene = roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[bus])
+        scene.agents.brake[0, 0] = brake
+        channels = rasterise(scene).channels[0].float() / 255
+        rear, tall = 40.0 - 20.0 - 6.0, 3.2
+        u, v = pixel(rear, 0.0, 0.885 * tall)
+        assert channels[CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1, int(v), int(u)].tolist() == pytest.approx(
+            [0.95, 0.62, 0.15], abs=0.1
+        )
+        u, v = pixel(rear, 0.4 * 2.55, 0.33 * tall)
+        assert channels[CHANNEL[lamp], int(v), int(u)] > 0.4
+
+
+def test_what_is_behind_the_camera_costs_no_faces_and_a_crash_barrier_stands_left_of_fast_lanes(rasterise) -> None:
+    behind = roads.agent_row(AgentKind.CAR, 5.0, -1.75)
+    scene = roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[behind])
+    assert len(rasterise._see(scene, 0).owner) == 0
+    road = roads.straight_road(oncoming=0)
+    slow, fast = (
+        rasterise(roads.scene_on(dataclasses.replace(road, speed_limit=torch.full_like(road.speed_limit, limit)), ego=(20.0, -1.75, 0.0)))
+        for limit in (20.0, 30.0)
+    )
+    slow, fast = (layout.channels[0, CHANNEL["pole"]] for layout in (slow, fast))
+    assert slow.max() == 0
+    rows, columns = torch.nonzero(fast > 127, as_tuple=True)
+    assert len(rows) > 10
+    u, v = pixel(10.0, 1.75 + 0.7, 0.6)  # the lane's left edge is 1.75 m to the left of the ego
+    assert bool(((rows - int(v)).abs() + (columns - int(u)).abs() <= 1).any())
 
 
 def test_a_nearer_box_hides_a_farther_one_and_depth_is_the_distance_along_the_axis(rasterise) -> None:
@@ -91,7 +123,7 @@ def test_a_nearer_box_hides_a_farther_one_and_depth_is_the_distance_along_the_ax
     far = roads.agent_row(AgentKind.CAR, 70.0, -1.75, colour=(0.0, 0.0, 1.0))
     for order in ([near, far], [far, near]):
         channels = rasterise(roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=order)).channels[0].float() / 255
-        assert channels[CHANNEL["colour_b"]].max() < 0.05
+        assert (channels[CHANNEL["colour_b"]] - channels[CHANNEL["colour_r"]]).max() < 0.05
         row, column = 34, 64  # the back of the bus
         inverse = channels[CHANNEL["inverse_depth"], row, column].square() / 2.5
         assert 1 / inverse == pytest.approx((40 - 20 - 6 - 0.8), rel=0.05)
@@ -150,7 +182,7 @@ def test_flow_finds_the_same_road_point_in_the_previous_frame(rasterise) -> None
     true = layout.channels[:, [CHANNEL["road"], CHANNEL["body"], CHANNEL["building"]]].float()
     copied = (picture - true).abs().mean((0, 2, 3))
     error = ((moved - true).abs() * seen).mean((0, 2, 3))
-    assert (error < 0.45 * copied).all(), (error, copied)
+    assert (error < torch.tensor([0.45, 0.55, 0.45]) * copied).all(), (error, copied)  # of a body there are finer parts
 
 
 def test_plane_flow_equals_the_layouts_flow_on_bare_ground(rasterise) -> None:

@@ -18,7 +18,7 @@ from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRaster
 from xpeng_world.world_model.video.pipeline import episode_noise
 from xpeng_world.world_model.video.sizes import SIZES
 from xpeng_world.world_model.video.store import build_store
-from xpeng_world.world_model.video.train import TrainWorldConfig, WorldTrainer, mirror
+from xpeng_world.world_model.video.train import TrainWorldConfig, WorldTrainer, frame_loss, mirror
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
 roads = importlib.util.module_from_spec(_spec)
@@ -234,6 +234,19 @@ def test_what_no_layout_tells_is_not_lost_on_the_way(tmp_path, monkeypatch, drop
     assert bool((condition.seen.amax((1, 2, 3)) > 0).all()) == kept
 
 
+def test_road_users_far_away_can_weigh_more_than_near_ones() -> None:
+    layout = torch.zeros(3, len(CHANNELS), 8, 8)
+    layout[:2, CHANNEL["body"]] = 1.0
+    layout[0, CHANNEL["inverse_depth"]] = (2.5 / 8.0) ** 0.5
+    layout[1, CHANNEL["inverse_depth"]] = (2.5 / 60.0) ** 0.5
+    right, wrong = torch.zeros(3, 3, 8, 8), torch.full((3, 3, 8, 8), 0.5)
+    loss = lambda b, far: float(frame_loss(wrong[b : b + 1], right[b : b + 1], layout[b : b + 1], 3.0, far))
+    near, far, empty = (loss(b, 4.0) for b in range(3))
+    assert near == pytest.approx(4 * empty)
+    assert far == pytest.approx(13 * empty)
+    assert [loss(b, 1.0) for b in range(3)] == pytest.approx([near, near, empty])
+
+
 def test_training_can_start_from_a_trained_world_of_its_size(generator: FrameGenerator, tmp_path: Path) -> None:
     store = build_store([painted_clip(4)], tmp_path / "store")
     generator.save(tmp_path / "world")
@@ -281,21 +294,52 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_what_was_saved(tmp_p
     assert all(torch.equal(saved[name], again[name]) for name in saved)
 
 
-def test_the_transformer_paints_learns_and_is_loaded_as_what_it_is(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("size", ["patches", "latent"])
+def test_the_transformers_paint_learn_and_are_loaded_as_what_they_are(size, tmp_path, monkeypatch) -> None:
     from xpeng_world.world_model.video import sizes
-    from xpeng_world.world_model.video.patches import PatchConfig, PatchTransformer
 
-    monkeypatch.setitem(sizes.SIZES, "patches", PatchConfig(width=48, layers=2, heads=4))
+    monkeypatch.setitem(sizes.SIZES, size, dataclasses.replace(sizes.SIZES[size], width=48, layers=2, heads=4))
     store = build_store([painted_clip(12), painted_clip(12)], tmp_path / "store")
-    config = TrainWorldConfig(out=str(tmp_path / "run"), size="patches", samples=480, batch_size=8, warmup=5, streams=8, learning_rate=3e-3)
+    config = TrainWorldConfig(out=str(tmp_path / "run"), size=size, samples=480, batch_size=8, warmup=5, streams=8, learning_rate=3e-3)
     trainer = WorldTrainer(config, store)
     first = trainer.train_step()[0]
     trainer.run()
     assert trainer.train_step()[0] < 0.7 * first
     loaded = FrameGenerator.load(tmp_path / "run" / "weights")
-    assert isinstance(loaded.pipeline.denoiser, PatchTransformer)
+    assert type(loaded.pipeline.denoiser) is type(trainer.model)
     before, now = drive(2)
     frame = loaded.next(before, now, loaded.first(before, torch.zeros(1)), torch.zeros(1, 2), torch.zeros(1), torch.ones(1))
     assert frame.shape == (1, 64, 128, 3)
     with pytest.raises(CheckpointError, match="not of size 'tiny'"):
         WorldTrainer(dataclasses.replace(config, size="tiny", init=str(tmp_path / "run" / "weights")), store)
+
+
+def test_the_autoencoder_of_latents_is_learned_first_and_then_stays(tmp_path, monkeypatch) -> None:
+    from xpeng_world.world_model.video import sizes
+
+    monkeypatch.setitem(sizes.SIZES, "latent", dataclasses.replace(sizes.SIZES["latent"], width=48, layers=1, heads=4))
+    store = build_store([painted_clip(12), painted_clip(12)], tmp_path / "store")
+    config = TrainWorldConfig(
+        out=str(tmp_path / "run"),
+        size="latent",
+        samples=640,
+        batch_size=16,
+        warmup=5,
+        streams=32,
+        learning_rate=3e-3,
+        autoencoder_until=0.75,
+    )
+    trainer = WorldTrainer(config, store)
+    true = to_model(store.frames(store.windows(1)[0][:4]))
+    error = lambda: float((trainer.model.decode(trainer.model.encode(true)) - true).square().mean().detach())
+    kept = lambda: [p.clone() for part in (trainer.model.encoder, trainer.model.decoder) for p in part.parameters()]
+    begun = error()
+    while trainer.progress < 0.75:
+        trainer.train_step()
+    assert error() < 0.5 * begun
+    assert trainer.model.encode(true).abs().max() <= 1
+    assert trainer.model.encode(true).shape[1:] == trainer.model.canvas(64, 128)
+    learned, ahead = kept(), trainer.model.leave.weight.clone()
+    trainer.train_step()
+    assert all(torch.equal(a, b) for a, b in zip(learned, kept(), strict=True))
+    assert not torch.equal(ahead, trainer.model.leave.weight)

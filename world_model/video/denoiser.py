@@ -81,7 +81,23 @@ class Block(nn.Module):
         return self.second(silu(self.first(silu(y)))).add_(x)
 
 
-class FrameDenoiser(ModelMixin, ConfigMixin):
+class PixelSpace:
+    """Painters whose sampler paints pixels; others have an autoencoder for these three."""
+
+    def canvas(self, height: int, width: int) -> tuple[int, int, int]:
+        """Shape of what is sampled for a frame of this size in pixels."""
+        return 3, height, width
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """What is sampled, of frames [B, 3, H, W] in [-1, 1]."""
+        return frames
+
+    def decode(self, painted: Tensor) -> Tensor:
+        """Frames [B, 3, H, W] of what is sampled."""
+        return painted
+
+
+class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
     """Predicts x0 [B, 3, H, W] in [-1, 1] from x_t at noise level t; H and W must be multiples of 8.
 
     The prediction is painted by the network and blended, pixel by pixel, with the warped previous frame where that was in view.

@@ -198,7 +198,8 @@ class FrameGenerator:
         return to_frame(torch.cat((image, condition.warped[:, :-3].cpu()), 1))
 
     def _paint(self, condition: Condition, seed: Tensor, step: Tensor, salt: int = 0) -> Tensor:
-        noise = episode_noise(seed.tolist(), step.tolist(), (3, self.camera.height, self.camera.width), salt).to(self.device)
+        canvas = self.pipeline.denoiser.canvas(self.camera.height, self.camera.width)
+        noise = episode_noise(seed.tolist(), step.tolist(), canvas, salt).to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.pipeline(condition, noise, self.steps, self.shortcut).cpu()
 

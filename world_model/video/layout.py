@@ -2,7 +2,7 @@
 
 It holds lanes, junctions, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts, base colour and
 brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m, with windows as
-their kind says, and low ones a pitched roof; trees have round or conical crowns. It is the condition of the video model.
+their kind says, some of them lit, and low ones a pitched roof; trees have round or conical crowns. It is the condition of the video model.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...batched import Batched
+from ...bodies import shapes_of
 from ...camera import CAMERA, Camera
-from ...scene import AgentKind, Scene
+from ...facades import lit_windows
+from ...scene import Scene
 from . import raster
 from .mesh import Face, MeshCache, RoadMesh
+from .road_users import TABLES, agent_faces
 
 CHANNELS = (
     "ground", "road", "junction", "edge", "dash", "centre", "stop",
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
-    "along", "across", "up", "window",
+    "along", "across", "up", "window", "lit",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
@@ -34,96 +37,25 @@ SIGNAL_CHANNELS = tuple(CHANNEL[name] for name in ("signal", "red", "yellow", "g
 MARKING_CHANNELS = tuple(CHANNEL[name] for name in ("edge", "dash", "centre", "stop"))
 COVER_CHANNELS = slice(CHANNEL["ground"], CHANNEL["green"] + 1)  # what a pixel shows; they add up to 1, to 0 in the sky
 REACH = 260.0  # m, how far the layout sees
+NEAREST = 2.5  # m, the depth at which its inverse, kept as a square root, is 1
 SIGNAL_LENS = 0.8  # m, size of a signal's lens
 SIGNAL_PITCH = 0.88  # m between the lenses of a signal
-MAX_MOVING_FACES = 2400
+MAX_MOVING_FACES = 4000
 SUPERSAMPLING = 2
 
 _FACE_CHANNEL = {
     Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash", Face.CENTRE: "centre", Face.STOP: "stop",
     Face.BODY: "body", Face.CABIN: "cabin", Face.WHEEL: "wheel", Face.FRONT_LAMP: "front_lamp", Face.REAR_LAMP: "rear_lamp",
     Face.BRAKE_LAMP: "brake_lamp", Face.PERSON: "person", Face.BUILDING: "building", Face.TREE: "tree", Face.POLE: "pole",
-    Face.CARGO: "body", Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
+    Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
 }  # fmt: skip
-_COLOURED = (Face.BODY, Face.CARGO, Face.PERSON, Face.BUILDING, Face.TREE, Face.POLE)
-
-# parts of a road user's box: x0, x1, y0, y1 as fractions of length and width, z0, z1 of height, face
-_LAMPS = [
-    (0.495, 0.505, 0.27, 0.46, 0.4, 0.5, Face.FRONT_LAMP),
-    (0.495, 0.505, -0.46, -0.27, 0.4, 0.5, Face.FRONT_LAMP),
-    (-0.505, -0.495, 0.27, 0.47, 0.4, 0.53, Face.REAR_LAMP),
-    (-0.505, -0.495, -0.47, -0.27, 0.4, 0.53, Face.REAR_LAMP),
-]
-_WHEELS = [
-    (0.24, 0.38, -0.505, 0.505, 0.0, 0.43, Face.WHEEL),
-    (-0.37, -0.23, -0.505, 0.505, 0.0, 0.43, Face.WHEEL),
-]
-_LOW_LAMPS = [(x0, x1, y0, y1, 0.14, 0.22, face) for x0, x1, y0, y1, _, _, face in _LAMPS]
-_VAN_LAMPS = [
-    (0.495, 0.505, 0.28, 0.47, 0.28, 0.37, Face.FRONT_LAMP),
-    (0.495, 0.505, -0.47, -0.28, 0.28, 0.37, Face.FRONT_LAMP),
-    (-0.505, -0.495, 0.4, 0.49, 0.28, 0.5, Face.REAR_LAMP),
-    (-0.505, -0.495, -0.49, -0.4, 0.28, 0.5, Face.REAR_LAMP),
-]
-_LOW_WHEELS = [(x0, x1, y0, y1, 0.0, 0.27, face) for x0, x1, y0, y1, _, _, face in _WHEELS]
-VAN = len(AgentKind)  # a car so tall that it is a van
-VAN_HEIGHT = 1.9  # m
-PALE = (0.25, 0.62)  # how the box of a truck pales: share of its colour, and white
-PARTS: dict[int, list[tuple[float, float, float, float, float, float, Face]]] = {
-    AgentKind.CAR: [
-        (-0.5, 0.5, -0.5, 0.5, 0.14, 0.62, Face.BODY),
-        (-0.38, 0.18, -0.42, 0.42, 0.62, 0.93, Face.CABIN),
-        (-0.29, 0.07, -0.38, 0.38, 0.93, 1.0, Face.BODY),
-        *_WHEELS,
-        *_LAMPS,
-    ],
-    VAN: [
-        (-0.5, 0.36, -0.5, 0.5, 0.14, 1.0, Face.BODY),
-        (0.36, 0.5, -0.5, 0.5, 0.14, 0.46, Face.BODY),
-        (0.36, 0.43, -0.46, 0.46, 0.46, 0.9, Face.CABIN),
-        (0.22, 0.37, -0.503, 0.503, 0.52, 0.82, Face.CABIN),
-        (-0.503, -0.49, 0.06, 0.4, 0.58, 0.82, Face.CABIN),
-        (-0.503, -0.49, -0.4, -0.06, 0.58, 0.82, Face.CABIN),
-        *_LOW_WHEELS,
-        *_VAN_LAMPS,
-    ],
-    AgentKind.TRUCK: [
-        (-0.5, 0.26, -0.5, 0.5, 0.25, 1.0, Face.CARGO),
-        (0.29, 0.5, -0.47, 0.47, 0.14, 0.8, Face.BODY),
-        (0.4, 0.502, -0.42, 0.42, 0.5, 0.74, Face.CABIN),
-        *_LOW_WHEELS,
-        *_LOW_LAMPS,
-    ],
-    AgentKind.BUS: [
-        (-0.5, 0.5, -0.5, 0.5, 0.12, 1.0, Face.BODY),
-        (-0.47, 0.502, -0.503, 0.503, 0.5, 0.82, Face.CABIN),
-        *_LOW_WHEELS,
-        *_LOW_LAMPS,
-    ],
-    AgentKind.BICYCLE: [(-0.5, 0.5, -0.12, 0.12, 0.0, 0.45, Face.WHEEL), (-0.2, 0.15, -0.4, 0.4, 0.4, 1.0, Face.PERSON)],
-    AgentKind.PEDESTRIAN: [(-0.5, 0.5, -0.5, 0.5, 0.0, 1.0, Face.PERSON)],
-    AgentKind.STATIC: [(-0.5, 0.5, -0.5, 0.5, 0.0, 1.0, Face.BODY)],
-}
-
-
-def _parts_table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    table = np.zeros((len(AgentKind) + 1, max(map(len, PARTS.values())), 7))
-    count = np.zeros(len(AgentKind) + 1, np.int64)
-    for kind, parts in PARTS.items():
-        count[int(kind)] = len(parts)
-        for i, part in enumerate(parts):
-            table[int(kind), i] = [*part[:6], int(part[6])]
-    return table, count
-
-
-_PARTS, _PART_COUNT = _parts_table()
 
 
 @dataclass(frozen=True)
 class Layout(Batched):
     """Layout of a view and how its pixels moved since the view before."""
 
-    channels: Tensor  # [B, len(CHANNELS), H, W] uint8, 0 to 255; inverse depth as the square root of 2.5 / depth; see also `raster.motion`
+    channels: Tensor  # [B, len(CHANNELS), H, W] uint8, 0 to 255; of depth the square root of NEAREST / depth; see also `raster.motion`
     flow: Tensor  # [B, 2, H, W] float32, where each pixel was in the previous image (u right, v down, pixels; centre of the first: 0.5)
 
 
@@ -134,17 +66,13 @@ def _palette(classes: NDArray, normals: NDArray | None = None, colours: NDArray 
     if normals is not None:
         palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
     if colours is not None:
-        coloured = _IS_COLOURED[classes][:, None]
-        colours = np.where((classes == int(Face.CARGO))[:, None], PALE[0] * colours + PALE[1], colours)
-        palette[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = np.round(255 * np.clip(colours, 0, 1)) * coloured
+        palette[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = np.round(255 * np.clip(colours, 0, 1))
     return palette
 
 
 _CHANNEL_OF_FACE = np.zeros(max(Face) + 1, np.int64)
-_IS_COLOURED = np.zeros(max(Face) + 1, bool)
 for _face, _name in _FACE_CHANNEL.items():
     _CHANNEL_OF_FACE[int(_face)] = CHANNEL[_name]
-    _IS_COLOURED[int(_face)] = _face in _COLOURED
 
 
 @dataclass(frozen=True)
@@ -157,6 +85,7 @@ class _View:
     classes: NDArray[np.int64]  # [n] Face of the others
     normals: NDArray[np.float32]  # [n, 3]
     owner: NDArray[np.int64]  # [n] slot of the road user, or -2 - s of signal s
+    colours: NDArray[np.float32]  # [n, 3] in [0, 1]
     mesh: RoadMesh
 
     @property
@@ -229,11 +158,12 @@ class LayoutRasteriser:
         normals = np.empty((MAX_MOVING_FACES, 3), np.float32)
         classes = np.empty(MAX_MOVING_FACES, np.int64)
         owner = np.empty(MAX_MOVING_FACES, np.int64)
-        state, kind = agents.state[b].double().numpy(), agents.kind[b].numpy()
-        kind = np.where((kind == int(AgentKind.CAR)) & (state[:, 7] >= VAN_HEIGHT), VAN, kind)
-        n = raster.agent_faces(
-            state, kind, agents.valid[b].numpy(), agents.brake[b].numpy(), _PARTS, _PART_COUNT,
-            int(Face.REAR_LAMP), int(Face.BRAKE_LAMP), quads, normals, classes, owner, 0,
+        colours = np.zeros((MAX_MOVING_FACES, 3), np.float32)
+        state = agents.state[b].double().numpy()
+        n = agent_faces(
+            state, shapes_of(agents.kind[b].numpy(), state[:, 7]), agents.valid[b].numpy(), agents.brake[b].numpy(),
+            agents.colour[b].numpy(), TABLES, pose, self.camera.forward, REACH, int(Face.REAR_LAMP), int(Face.BRAKE_LAMP),
+            (quads, normals, classes, owner, colours), 0,
         )  # fmt: skip
         n = raster.signal_faces(
             road.signal_head[0].double().numpy(), scene.signals[b].numpy(), pose, REACH,
@@ -244,14 +174,13 @@ class LayoutRasteriser:
         raster.draw_ground(mesh.ground, mesh.ground_class, 0, pose, self._optics, REACH, buffer)
         raster.draw_solid(mesh.solid, mesh.solid_normal, len(mesh.ground), pose, self._optics, REACH, buffer, inverse_depth)
         raster.draw_solid(quads[:n], normals[:n], len(static), pose, self._optics, REACH, buffer, inverse_depth)
-        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], mesh)
+        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], mesh)
 
     def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
         view = self._see(scene, b)
         agents = scene.agents
         state = agents.state[b].double().numpy()
-        colour = agents.colour[b].numpy()[np.maximum(view.owner, 0)] * (view.owner >= 0)[:, None]
-        moving = _palette(view.classes, view.normals, colour)
+        moving = _palette(view.classes, view.normals, view.colours)
         focal, above, _, pitch = self._optics
         raster.compose(
             view.buffer, view.inverse_depth, view.static, moving, self._ground, above, focal, pitch, self.factor,
@@ -267,8 +196,8 @@ class LayoutRasteriser:
         depths = np.empty(channels.shape[1:], np.float32)
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         raster.draw_windows(
-            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_windows,
-            scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]],
+            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_windows, lit_windows(int(scene.appearance[b])),
+            scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]], channels[CHANNEL["lit"]],
         )  # fmt: skip
         raster.motion(
             faces, depths, view.fixed, view.owner, state[:, :3].copy(), agent_before,

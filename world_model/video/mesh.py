@@ -10,13 +10,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bodies import face_normals
+from ...facades import BAY, STOREY, phase
+from ...masts import STEEL, DrivenGround, mast
 from ...road import BUILDINGS, LANE_POINTS, TREES, Border, LaneKind, RoadMap, SceneryKind
 
 MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
 STOP_LINE_WIDTH = 0.5  # m, along the direction of travel
 ZEBRA = 0.5  # m, a stripe of a crossing and the gap after it
-BAY = 3.2  # m, about what a wall has for a window and a storey
 PITCHED_BELOW = 7.5  # m, lower buildings have a pitched roof
 EAVES = 0.62  # of the height of a building with a pitched roof
 OVERHANG = 0.3  # m
@@ -32,6 +34,10 @@ CROWNS = {  # upward: radius over the tree's width and height over its own
 }
 TRUNKS = {SceneryKind.TREE: 0.4, SceneryKind.CONIFER: 0.2}  # height over the tree's
 CROWN_SIDES = 6
+RAIL_ABOVE = 25.0  # m/s, faster lanes have a crash barrier beside their left edge
+RAIL_BESIDE = 0.7  # m from that edge
+RAIL = (0.42, 0.76)  # m above the ground
+RAIL_STEEL = (0.58, 0.59, 0.6)
 
 
 class Face(IntEnum):
@@ -58,7 +64,6 @@ class Face(IntEnum):
     SIGNAL_RED = 18
     SIGNAL_YELLOW = 19
     SIGNAL_GREEN = 20
-    CARGO = 21
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class RoadMesh:
     solid_class: NDArray[np.int32]  # [Q]
     solid_normal: NDArray[np.float32]  # [Q, 3] outward
     solid_colour: NDArray[np.float32]  # [Q, 3]
-    solid_windows: NDArray[np.float32]  # [Q, 6] width and height of a wall's bays in m, 0 without windows, and WINDOWS of its kind
+    solid_windows: NDArray[np.float32]  # [Q, 9] width and height of a wall's bays in m, 0 without, WINDOWS, index in BUILDINGS, phase
 
 
 def _strips(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -208,7 +213,7 @@ def _box_faces(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArr
 def _bays(walls: NDArray) -> NDArray[np.float32]:
     """Width and height [n, 2] of the bays of rectangular walls [n, 4, 3], as many as fit best."""
     span = np.stack((np.linalg.norm(walls[:, 1] - walls[:, 0], axis=-1), walls[:, 2, 2] - walls[:, 0, 2]), -1)
-    return (span / np.maximum(1, np.round(span / BAY))).astype(np.float32)
+    return (span / np.maximum(1, np.round(span / (BAY, STOREY)))).astype(np.float32)
 
 
 def _roofs(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
@@ -250,6 +255,29 @@ def _crowns(boxes: NDArray[np.float32], profile: Sequence[tuple[float, float]]) 
     return faces, normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-6)
 
 
+def _rails(road: RoadMap) -> tuple[NDArray, NDArray]:
+    """Faces [n, 4, 3] of crash barriers and their normals, those of either side."""
+    edged = (road.kind[0] == int(LaneKind.DRIVING)) & (road.left_border[0] == int(Border.EDGE)) & (road.speed_limit[0] > RAIL_ABOVE)
+    lanes = edged.numpy()
+    line = _offset(road.centreline[0].numpy().astype(np.float32)[lanes], road.width[0].numpy()[lanes] / 2 + RAIL_BESIDE)
+    a, b = line[:, :-1].reshape(-1, 2), line[:, 1:].reshape(-1, 2)
+    long = np.linalg.norm(b - a, axis=1) > 1e-3
+    a, b = a[long], b[long]
+    corner = lambda at, z: np.concatenate((at, np.full((len(at), 1), z, np.float32)), 1)
+    quads = np.stack((corner(b, RAIL[0]), corner(a, RAIL[0]), corner(a, RAIL[1]), corner(b, RAIL[1])), 1)
+    step = (b - a) / np.linalg.norm(b - a, axis=1, keepdims=True)
+    left = np.stack((-step[:, 1], step[:, 0], np.zeros(len(a))), 1)
+    return np.concatenate((quads, quads)), np.concatenate((left, -left))
+
+
+def _masts(road: RoadMap) -> tuple[NDArray, NDArray]:
+    """Faces [n, 4, 3] of the masts of signals and their normals."""
+    heads = road.signal_head[0].numpy()[road.signal_lane[0].numpy() >= 0]
+    ground = DrivenGround.of(road)
+    quads = np.concatenate([np.zeros((0, 4, 3), np.float32), *(mast(head, ground, int(road.traffic_side[0])) for head in heads)])
+    return quads, face_normals(quads)
+
+
 def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     """The `solid` arrays of `RoadMesh`."""
     kind = road.scenery_kind[0].numpy()
@@ -263,7 +291,7 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
         parts["solid_normal"].append(outward)
         parts["solid_class"].append(np.full(len(quads), int(face)))
         parts["solid_colour"].append(np.repeat(paint, len(quads) // max(1, len(paint)), axis=0))
-        parts["solid_windows"].append(np.zeros((len(quads), 6)) if windows is None else windows)
+        parts["solid_windows"].append(np.zeros((len(quads), 9)) if windows is None else windows)
 
     def add_boxes(shape: NDArray, low: NDArray, high: NDArray, face: Face, paint: NDArray) -> None:
         add(*_box_faces(shape, low.astype(np.float32), high.astype(np.float32)), face, paint)
@@ -278,10 +306,14 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     pitched = shape[:, 5] < PITCHED_BELOW
     eaves = np.where(pitched, EAVES * shape[:, 5], shape[:, 5])
     quads, outward = _box_faces(shape, np.zeros_like(eaves), eaves)
-    panes = np.array([WINDOWS[SceneryKind(k)] for k in kind[houses]], np.float32).reshape(-1, 4).repeat(len(_BOX_FACES), 0)
+    index = np.flatnonzero(road.scenery_kind[0].numpy() > 0)[houses]
+    rows = [(*WINDOWS[SceneryKind(k)], BUILDINGS.index(SceneryKind(k)), *phase(i)) for k, i in zip(kind[houses], index, strict=True)]
+    panes = np.array(rows, np.float32).reshape(-1, 7).repeat(len(_BOX_FACES), 0)
     bays = np.where(outward[:, 2:] == 0, _bays(quads), 0.0)
     add(quads, outward, Face.BUILDING, paint, np.concatenate((bays, panes), 1))
     add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, paint[pitched])
+    add(*_masts(road), Face.POLE, np.array([STEEL], np.float32))
+    add(*_rails(road), Face.POLE, np.array([RAIL_STEEL], np.float32))
     for tree in TREES:
         chosen = kind == int(tree)
         trunk = boxes[chosen]
@@ -335,7 +367,7 @@ class MeshCache:
     """Meshes of the road maps seen last, known by sums over their content, which padding leaves as they are."""
 
     def __init__(self, capacity: int = 64) -> None:
-        self._meshes: OrderedDict[tuple[int, float, float, float, int], RoadMesh] = OrderedDict()
+        self._meshes: OrderedDict[tuple[int, float, float, float, float, int], RoadMesh] = OrderedDict()
         self._capacity = capacity
 
     def get(self, road: RoadMap) -> RoadMesh:
@@ -343,7 +375,8 @@ class MeshCache:
         used = int((road.kind[0] > 0).sum())
         kinds = road.scenery_kind[0].numpy()
         stands = (float(road.scenery[0].sum()), int(kinds @ np.arange(1, len(kinds) + 1)))  # which is of which kind too
-        key = (used, float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]), *stands)
+        lines = (float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]))
+        key = (used, *lines, float(road.speed_limit[0, :used].sum()), *stands)
         if key not in self._meshes:
             self._meshes[key] = build_mesh(road)
             if len(self._meshes) > self._capacity:

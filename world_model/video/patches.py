@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...camera import CAMERA
 from ...scene import Appearance
-from .denoiser import NUMBERS, Condition, blended, gathered, vectors
+from .denoiser import NUMBERS, Condition, PixelSpace, blended, gathered, vectors
 from .layout import CHANNELS
 from .sky import FEATURES, SkyMap
 
@@ -58,7 +58,7 @@ class PatchBlock(nn.Module):
         return x + gate2 * self.layers(self.second(x) * (1 + scale2) + shift2)
 
 
-class PatchTransformer(ModelMixin, ConfigMixin):
+class PatchTransformer(PixelSpace, ModelMixin, ConfigMixin):
     """Predicts x0 [B, 3, H, W] in [-1, 1]; arguments and blending with the warped frame as of `FrameDenoiser`."""
 
     config_name = "config.json"  # type: ignore[assignment]

@@ -29,7 +29,7 @@ class FramePipeline(DiffusionPipeline):
 
         Args:
             condition: of B frames.
-            noise: [B, 3, H, W] standard normal, the start of the path.
+            noise: [B, 3, H, W], or the denoiser's own `canvas`: standard normal, the start of the path.
             steps: Euler steps from pure noise; one step is the denoiser's own estimate.
             shortcut: tell the denoiser how far its steps go, if it was trained to know.
 
@@ -47,7 +47,8 @@ class FramePipeline(DiffusionPipeline):
             if i + 1 < steps:
                 velocity = (sample - clean) / level.view(-1, 1, 1, 1)
                 sample = self.scheduler.step(velocity, timestep, sample, return_dict=False)[0]
-        return clean
+        frames = self.denoiser.decode(clean)
+        return frames if frames is clean else frames.float().clamp(-1, 1)
 
 
 def episode_noise(seeds: Sequence[int] | Tensor, steps: Sequence[int] | Tensor, shape: tuple[int, ...], salt: int = 0) -> Tensor:

@@ -274,8 +274,12 @@ def _shown(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_windows(faces, depths, ground_faces, solid, normals, windows, pose, camera, factor, out):
-    """How much of each pixel of `nearest` a window fills, out [H, W] 0 to 255; walls [Q, 4, 3] have windows [Q, 6] of `RoadMesh`."""
+def draw_windows(faces, depths, ground_faces, solid, normals, windows, pattern, pose, camera, factor, out, bright):
+    """How much of each pixel of `nearest` a window fills, out [H, W] 0 to 255, and a lit one, `bright` [H, W].
+
+    Walls [Q, 4, 3] have windows [Q, 9] of `RoadMesh`; pattern [K, C, C] says which are lit, see `facades.lit_windows`.
+    """
+    cells = pattern.shape[1]
     height, width = out.shape
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
@@ -287,6 +291,7 @@ def draw_windows(faces, depths, ground_faces, solid, normals, windows, pose, cam
         ahead = cp + dy * sp  # per metre of depth
         for column in range(width):
             out[row, column] = 0
+            bright[row, column] = 0
             face, w = faces[row, column], depths[row, column]
             if face < ground_faces or face >= last:
                 continue
@@ -303,9 +308,15 @@ def draw_windows(faces, depths, ground_faces, solid, normals, windows, pose, cam
             along = (x * -normals[wall, 1] + y * normals[wall, 0]) / bay
             up = (above + depth * (sp - dy * cp)) / storey
             size = depth / coarse
-            across = _shown(along, size * ahead / max(facing, 1e-3) / bay, windows[wall, 2], windows[wall, 3])
-            over = _shown(up, size / storey, windows[wall, 4], windows[wall, 5])
-            out[row, column] = int(255 * min(max(across * over, 0.0), 1.0))
+            wide, tall = size * ahead / max(facing, 1e-3) / bay, size / storey
+            across = _shown(along, wide, windows[wall, 2], windows[wall, 3])
+            over = _shown(up, tall, windows[wall, 4], windows[wall, 5])
+            share = min(max(across * over, 0.0), 1.0)
+            out[row, column] = int(255 * share)
+            kind = int(windows[wall, 6])
+            here = pattern[kind, int(math.floor(up) + windows[wall, 8]) % cells, int(math.floor(along) + windows[wall, 7]) % cells]
+            far = min(max(max(wide, tall) - 0.5, 0.0), 1.0)  # where a pixel holds several windows, the mean of all
+            bright[row, column] = int(255 * share * (here + far * (pattern[kind].mean() - here)))
 
 
 @njit(cache=True, nogil=True)
@@ -333,35 +344,6 @@ def box_faces(box, low, high, quads, normals, n):
         quads[n, corner, 2] = high
     normals[n, 0], normals[n, 1], normals[n, 2] = 0.0, 0.0, 1.0
     return n + 1
-
-
-@njit(cache=True, nogil=True)
-def agent_faces(state, kind, valid, brake, parts, part_count, rear_lamp, brake_lamp, quads, normals, classes, slots, n):
-    """Append the faces of all agents' parts; parts [K, P, 7] hold x0, x1, y0, y1 (fractions of the box), z0, z1, class per kind."""
-    box = np.empty(5, np.float64)
-    for slot in range(state.shape[0]):
-        if not valid[slot]:
-            continue
-        x, y, heading = state[slot, 0], state[slot, 1], state[slot, 2]
-        length, width, tall = state[slot, 5], state[slot, 6], state[slot, 7]
-        cos, sin = math.cos(heading), math.sin(heading)
-        k = kind[slot]
-        for p in range(part_count[k]):
-            part = parts[k, p]
-            mx, my = 0.5 * (part[0] + part[1]) * length, 0.5 * (part[2] + part[3]) * width
-            box[0], box[1], box[2] = x + mx * cos - my * sin, y + mx * sin + my * cos, heading
-            box[3], box[4] = (part[1] - part[0]) * length, (part[3] - part[2]) * width
-            if n + 5 > quads.shape[0]:
-                return n
-            end = box_faces(box, part[4] * tall, part[5] * tall, quads, normals, n)
-            face = int(part[6])
-            if face == rear_lamp and brake[slot]:
-                face = brake_lamp
-            for i in range(n, end):
-                classes[i] = face
-                slots[i] = slot
-            n = end
-    return n
 
 
 @njit(cache=True, nogil=True)

@@ -10,30 +10,33 @@ from typing import Any
 import torch
 
 from .denoiser import DenoiserConfig, FrameDenoiser
+from .latent import LatentConfig, LatentTransformer
 from .patches import PatchConfig, PatchTransformer
 from .sky import FEATURES
 
-Painter = Any  # FrameDenoiser or PatchTransformer; diffusers' own types for `to` and `load` do not hold
+Painter = Any  # one of PAINTERS; diffusers' own types for `to` and `load` do not hold
+PAINTERS: dict[type, type] = {DenoiserConfig: FrameDenoiser, PatchConfig: PatchTransformer, LatentConfig: LatentTransformer}
 
-SIZES: dict[str, DenoiserConfig | PatchConfig] = {
+SIZES: dict[str, DenoiserConfig | PatchConfig | LatentConfig] = {
     "tiny": DenoiserConfig(widths=[16, 32, 48], depths=[1, 1, 1], condition_width=64),
     "small": DenoiserConfig(widths=[32, 64, 128], depths=[2, 2, 3]),
     "medium": DenoiserConfig(widths=[64, 128, 256], depths=[2, 3, 4], condition_width=256),
     "base": DenoiserConfig(widths=[96, 192, 384], depths=[2, 4, 6], condition_width=384),
     "patches": PatchConfig(),
+    "latent": LatentConfig(),
 }
 
 
 def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True, context: int = 1) -> Painter:
     """A painter with fresh weights."""
     config = replace(SIZES[size], warp=warp, spans=spans, sky=sky, context=context)
-    return PatchTransformer(**asdict(config)) if isinstance(config, PatchConfig) else FrameDenoiser(**asdict(config))
+    return PAINTERS[type(config)](**asdict(config))
 
 
 def load_painter(folder: Path) -> Painter:
     """A trained painter, of the class that its page names."""
     kind = json.loads((folder / "config.json").read_text()).get("_class_name")
-    painter = PatchTransformer if kind == "PatchTransformer" else FrameDenoiser
+    painter: Any = next((one for one in PAINTERS.values() if one.__name__ == kind), FrameDenoiser)
     return painter.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
 
 

@@ -44,7 +44,7 @@ def rollout_strip(
             context_noise=torch.zeros(rows, device=device),
             gaze=samples.gaze[:, k].to(device),
         )
-        noise = episode_noise([seed] * rows, [k] * rows, (3, *before.shape[2:])).to(device)
+        noise = episode_noise([seed] * rows, [k] * rows, denoiser.canvas(*before.shape[2:])).to(device)
         painted = pipeline(condition, noise, 1)
         before = torch.cat((painted, condition.warped[:, :-3]), 1)
         if k + 1 in wanted:

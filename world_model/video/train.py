@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels, shown_parts
 from .generator import FrameGenerator, to_model
-from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, SIGNAL_CHANNELS
+from .latent import LatentTransformer
+from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, NEAREST, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .precision import check_device, resolve_precision
 from .shortcut import draw_spans, shortcut_targets
@@ -28,6 +30,7 @@ from .streams import RolloutStreams
 from .warp import carry
 
 STATE_KIND, STATE_VERSION = "world-training", 1
+NEAR = 10.0  # m, up to where agents and signals have no extra weight for being far
 
 
 @dataclass
@@ -57,6 +60,8 @@ class TrainWorldConfig:
     sky: bool = True  # a learned panorama of the sky; without, an ablation
     context: int = 1  # previous frames that the model sees
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
+    autoencoder_until: float = 0.3  # share of the schedule in which the autoencoder of size=latent is trained; from then on it stays
+    far_weight: float = 1.0  # how much of it, in times, agents and signals have that are far away; 1: as near ones
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
     strip_steps: int = 2000  # optimiser steps between sample strips
@@ -67,11 +72,18 @@ class TrainWorldConfig:
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
 
 
-def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight: float) -> Tensor:
-    """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions."""
-    moving = layout[:, list(AGENT_CHANNELS + SIGNAL_CHANNELS)].sum(1, keepdim=True)
+def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight: float, far_weight: float = 1.0) -> Tensor:
+    """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions.
+
+    With `far_weight` the extra weight of agents and signals grows with their distance from NEAR on, to that many times at NEAR times it:
+    those far away have few pixels, and a policy must see them all the same.
+    """
+    moving = layout[:, list(AGENT_CHANNELS + SIGNAL_CHANNELS)].sum(1, keepdim=True).clamp(0, 1)
     marking = layout[:, list(MARKING_CHANNELS)].sum(1, keepdim=True)
-    weight = 1 + region_weight * moving.clamp(0, 1) + 0.5 * region_weight * marking.clamp(0, 1)
+    if far_weight > 1:
+        depth = NEAREST / layout[:, CHANNEL["inverse_depth"]].square().clamp_min(1e-6).unsqueeze(1)
+        moving = moving * (depth / NEAR).clamp(1, far_weight)
+    weight = 1 + region_weight * moving + 0.5 * region_weight * marking.clamp(0, 1)
     error = predicted - target
     main = (weight * (error.square() + 0.25 * error.abs())).mean()
     gradient = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
@@ -220,7 +232,7 @@ class WorldTrainer:
         spoilt. What the layout does not tell is only known from the drive's own pictures, and would be lost for the rest of it.
         """
         config, device = self.config, self.config.device
-        target = to_model(samples.frames[:, 1]).to(device)
+        true = to_model(samples.frames[:, 1]).to(device)
         layout = samples.layout[:, 0].to(device)
         condition = corrupted_condition(
             before.to(device), layout, samples.flow[:, 0].to(device), samples.actions[:, 0].to(device), samples.ego[:, 0].to(device),
@@ -228,17 +240,36 @@ class WorldTrainer:
             config.corruption, generator, level.to(device), samples.gaze[:, 0].to(device), samples.column, config.warp,
             alone.to(device),
         )  # fmt: skip
-        batch = len(target)
+        batch = len(true)
         noise_level = torch.rand(batch, generator=generator)
         noise_level[(torch.rand(batch, generator=generator) < config.pure_noise) | alone] = 1.0
         span = draw_spans(noise_level, config.shortcut, generator).to(device)
         noise_level = noise_level.to(device)
         t = noise_level.view(-1, 1, 1, 1)
-        noisy = (1 - t) * target + t * torch.randn(target.shape, generator=generator).to(device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            target = shortcut_targets(self.average, target, noisy, noise_level, span, condition)
+            with torch.no_grad():
+                clean = self.model.encode(true).float()
+            noisy = (1 - t) * clean + t * torch.randn(clean.shape, generator=generator).to(device)
+            target = shortcut_targets(self.average, clean, noisy, noise_level, span, condition)
             predicted = self.model(noisy, noise_level, condition, span).float()
-        return frame_loss(predicted, target, layout.float() / 255, config.region_weight), predicted.clamp(-1, 1)
+            loss = lambda painted, wanted: frame_loss(painted, wanted, layout.float() / 255, config.region_weight, config.far_weight)
+            if isinstance(self.model, LatentTransformer):
+                return self._latent_loss(predicted, target, true, loss, generator)
+        return loss(predicted, target), predicted.clamp(-1, 1)
+
+    def _latent_loss(
+        self, predicted: Tensor, target: Tensor, true: Tensor, loss: Callable[[Tensor, Tensor], Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The squared error of latents, while the autoencoder is trained its `loss` too, and the frames that were painted."""
+        total = (predicted - target).square().mean()
+        learned = self.progress < self.config.autoencoder_until
+        for part in (self.model.encoder, self.model.decoder):
+            part.requires_grad_(learned)
+        if learned:
+            total = total + loss(self.model.autoencoded(true, generator).float(), true)
+        with torch.no_grad():
+            painted = self.model.decode(predicted.clamp(-1, 1)).float()
+        return total, painted.clamp(-1, 1)
 
     def generator(self) -> FrameGenerator:
         """The averaged weights as a generator."""

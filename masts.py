@@ -1,0 +1,72 @@
+"""Masts of traffic lights and stop signs, as whoever draws one knows them: where they stand, and what they are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .bodies import Array, box
+from .road import LaneKind, RoadMap
+
+HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
+STEEL = (0.36, 0.37, 0.39)
+_BESIDE = 0.5  # m from a lane for vehicles, where a mast may stand
+_LONGEST_ARM, _STEP = 16.0, 0.5  # m
+_THICK = 0.1  # m, half of a mast
+
+
+class DrivenGround:
+    """The lanes and junctions for vehicles of a road map, as polylines [P, 2] and their widths in m."""
+
+    def __init__(self, lines: list[Array], widths: list[float]) -> None:
+        reach = [np.full(len(line) - 1, width / 2 + _BESIDE) for line, width in zip(lines, widths, strict=True)]
+        self._starts = np.concatenate([line[:-1] for line in lines] or [np.zeros((0, 2), np.float32)])
+        self._steps = np.concatenate([np.diff(line, axis=0) for line in lines] or [np.zeros((0, 2), np.float32)])
+        self._reach = np.concatenate(reach or [np.zeros(0)])
+
+    @classmethod
+    def of(cls, road: RoadMap) -> DrivenGround:
+        """That of a road map [1]."""
+        driven = np.flatnonzero(np.isin(road.kind[0].numpy(), (int(LaneKind.DRIVING), int(LaneKind.JUNCTION))))
+        lines, widths = road.centreline[0].numpy().astype(np.float32), road.width[0].numpy()
+        return cls([lines[i] for i in driven], [float(widths[i]) for i in driven])
+
+    def __contains__(self, point: npt.NDArray[np.float64]) -> bool:
+        return bool(self.covers(point[None])[0])
+
+    def covers(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which of some points [n, 2] are on it, or within a step of it."""
+        extent = self._reach + np.abs(self._steps).max(1, initial=0)
+        near = (np.abs(self._starts - points.mean(0)) < extent[:, None] + np.ptp(points, axis=0)).all(1)
+        starts, steps = self._starts[near], self._steps[near]
+        offset = points[:, None] - starts
+        along = ((offset * steps).sum(-1) / (steps**2).sum(-1).clip(1e-6)).clip(0, 1)
+        gap = offset - along[..., None] * steps
+        return (np.hypot(gap[..., 0], gap[..., 1]) < self._reach[near]).any(-1)
+
+
+def mast(head: Array, ground: DrivenGround, traffic_side: int) -> Array:
+    """Faces [n, 4, 3] of what carries a signal's head (x, y, z, heading of the traffic that it serves); none where there is no room.
+
+    A head above the road hangs from an arm that reaches the roadside; 1 for `traffic_side` is the right.
+    """
+    x, y, z, heading = (float(v) for v in head)
+    deep, _, tall = HEAD_SIZE
+    across = np.array([np.sin(heading), -np.cos(heading)]) * traffic_side
+    reaches = np.arange(0.0, _LONGEST_ARM, _STEP)
+    free = ~ground.covers(np.array([x, y]) + reaches[:, None] * across)
+    if not free.any():
+        return np.zeros((0, 4, 3), np.float32)
+    reach = float(reaches[free.argmax()])
+    beside, back = -traffic_side * reach, deep / 2
+    top = z if reach == 0 else z + tall / 2 + 0.3
+    parts = [box(back, back + 2 * _THICK, beside - _THICK, beside + _THICK, 0.0, top)[:4]]
+    if reach > 0:
+        parts.append(box(back, back + 0.16, min(beside, 0.0), max(beside, 0.0), top - 0.16, top))
+        parts.append(box(back, back + 0.12, -0.06, 0.06, z, top)[:4])
+    faces = np.concatenate(parts)
+    cos, sin = np.cos(heading), np.sin(heading)
+    out = faces.copy()
+    out[..., 0] = faces[..., 0] * cos - faces[..., 1] * sin + x
+    out[..., 1] = faces[..., 0] * sin + faces[..., 1] * cos + y
+    return out

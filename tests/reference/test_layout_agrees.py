@@ -1,0 +1,104 @@
+"""The layout and the reference world's pictures are drawn by two programs from one description: they must agree on what is where."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from xpeng_world.bodies import VAN, VAN_HEIGHT
+from xpeng_world.facades import CELLS, lit_windows, panes, phase
+from xpeng_world.masts import STEEL, DrivenGround, mast
+from xpeng_world.reference.atmosphere import LOOKS
+from xpeng_world.reference.camera import ReferenceCamera
+from xpeng_world.road import BUILDINGS
+from xpeng_world.scene import AgentKind, Appearance
+from xpeng_world.world_model.video.layout import AGENT_CHANNELS, CHANNEL, LayoutRasteriser
+
+_spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
+roads = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(roads)
+
+
+@pytest.fixture(scope="module")
+def camera() -> ReferenceCamera:
+    return ReferenceCamera()
+
+
+def picture(camera, scene) -> np.ndarray:
+    return camera.render(scene)[0].numpy().astype(int)
+
+
+def layout(scene) -> dict[str, np.ndarray]:
+    channels = LayoutRasteriser()(scene).channels[0].numpy().astype(int)
+    return {name: channels[index] for name, index in CHANNEL.items()}
+
+
+@pytest.mark.parametrize("kind", [AgentKind.CAR, AgentKind.TRUCK, AgentKind.BUS, AgentKind.BICYCLE, AgentKind.PEDESTRIAN, VAN])
+@pytest.mark.parametrize(("ahead", "left", "heading"), [(13.0, 0.5, 0.0), (14.0, 4.0, 3.0), (12.0, -1.0, 1.1)])
+def test_a_road_user_covers_the_same_pixels(camera, kind, ahead, left, heading) -> None:
+    size = (5.6, 2.05, VAN_HEIGHT + 0.5) if kind == VAN else None
+    row = roads.agent_row(AgentKind.CAR if kind == VAN else kind, ahead, left, heading=heading, size=size, colour=(0.9, 0.1, 0.9))
+    road = roads.straight_road(lanes=1, oncoming=0)
+    empty, full = (roads.scene_on(road, (0.0, 0.0, 0.0), agents=rows, appearance=Appearance.OVERCAST) for rows in ([], [row]))
+    share = sum(layout(full)[name] for name in _names(AGENT_CHANNELS))
+    seen = np.abs(picture(camera, full) - picture(camera, empty)).max(-1) > 10
+    above = np.flatnonzero((share > 0).any(1)).max() - 2  # around its feet is its shadow
+    assert (share > 250).sum() > 10
+    assert seen[share > 250].mean() > 0.85  # some parts are as dark as the road
+    beyond = cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
+    assert (seen & beyond)[:above].sum() < 0.05 * seen.sum()  # some of the shadow of those that stand askew
+
+
+def _names(channels) -> list[str]:
+    return [name for name, index in CHANNEL.items() if index in channels]
+
+
+@pytest.mark.parametrize("kind", BUILDINGS)
+@pytest.mark.parametrize("appearance", list(Appearance))
+def test_windows_that_the_layout_calls_lit_shine(camera, kind, appearance) -> None:
+    road = roads.straight_road(scenery=True)
+    built = road.scenery_kind == int(BUILDINGS[0])
+    road = dataclasses.replace(road, scenery_kind=torch.where(built, int(kind), road.scenery_kind))
+    bright, dark = [], []
+    for x in (5.0, 40.0, 75.0, 110.0):
+        scene = roads.scene_on(road, (x, -1.75, 0.6), appearance=appearance)
+        channels, frame = layout(scene), picture(camera, scene)
+        near = channels["inverse_depth"] > 255 * (2.5 / 40) ** 0.5  # where a window is not less than a pixel
+        bright.append(frame[near & (channels["lit"] > 240)])
+        dark.append(frame[near & (channels["window"] > 240) & (channels["lit"] == 0)])
+    bright, dark = np.concatenate(bright), np.concatenate(dark)
+    assert len(dark) > 50
+    if not LOOKS[appearance].lamps:
+        assert len(bright) == 0
+        return
+    assert len(bright) > 20
+    assert (bright[:, 0].mean(), bright[:, 1].mean()) > (1.5 * dark[:, 0].mean(), 1.3 * dark[:, 1].mean())
+
+
+def test_windows_repeat_and_a_light_nobody_knows_has_none_lit() -> None:
+    assert lit_windows(len(Appearance)).sum() == lit_windows(int(Appearance.DAYLIGHT)).sum() == 0
+    assert 0 < lit_windows(int(Appearance.RAIN)).mean() < lit_windows(int(Appearance.DUSK)).mean() < 0.6
+    assert panes(BUILDINGS[0], Appearance.DUSK) is panes(BUILDINGS[0], Appearance.DUSK)
+    assert {phase(index) for index in range(16)} == {(i, j) for i in range(CELLS) for j in range(CELLS) if (3 * i - 7 * j) % CELLS == 0}
+
+
+def test_masts_stand_beside_the_road_and_look_like_steel(camera) -> None:
+    road = roads.crossing()
+    scene = roads.scene_on(road, (-30.0, -1.75, 0.0), appearance=Appearance.OVERCAST)
+    steel = layout(scene)["pole"] > 250
+    assert steel.sum() > 10
+    look = LOOKS[Appearance.OVERCAST]
+    colour = 255 * np.array(STEEL) * look.shade(np.array([-1.0, 0.0, 0.0], np.float32))
+    assert np.abs(picture(camera, scene)[steel].mean(0) - colour).max() < 25
+    ground = DrivenGround.of(road)
+    for head in road.signal_head[0].numpy()[road.signal_lane[0].numpy() >= 0]:
+        foot = mast(head, ground, 1)[:4].reshape(-1, 3)
+        assert foot[:, 2].min() == 0
+        assert foot[:, :2].mean(0).astype(float) not in ground
+        far = mast(head + np.array([1000.0, 0, 0, 0], np.float32), ground, 1)
+        assert len(far) == 4  # away from all roads, no arm
