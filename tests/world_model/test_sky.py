@@ -68,7 +68,7 @@ def test_a_mark_in_the_panorama_stands_where_it_is_and_only_in_the_open_sky(azim
     assert sky.panorama.shape[1:] == (ROWS, COLUMNS)
 
 
-@pytest.mark.parametrize("size", ["tiny", "patches"])
+@pytest.mark.parametrize("size", ["tiny", "patches", "latent"])
 def test_a_painter_that_is_given_more_images_paints_as_before_until_it_is_trained(size: str) -> None:
     torch.manual_seed(0)
     fields = dataclasses.asdict(SIZES[size]) | {"layout_channels": len(CHANNELS) - 3, "sky": False}
@@ -77,7 +77,7 @@ def test_a_painter_that_is_given_more_images_paints_as_before_until_it_is_traine
         torch.nn.init.normal_(parameter, std=0.05)
     new, asked = new_painter(size), condition()
     take_over(new, old)
-    noisy, level = torch.randn(2, 3, CAMERA.height, CAMERA.width), torch.ones(2)
+    noisy, level = torch.randn(2, *new.canvas(CAMERA.height, CAMERA.width)), torch.ones(2)
     with torch.no_grad():
         assert torch.allclose(new(noisy, level, asked), old(noisy, level, asked), atol=1e-5)
         new.sky_map.panorama.normal_()

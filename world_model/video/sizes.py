@@ -40,9 +40,14 @@ def load_painter(folder: Path) -> Painter:
     return painter.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
 
 
-_INPUTS = {"stem.weight": (0, 4), "enter.weight": (0, 1), "smooth.0.weight": (4, 1)}  # columns before the images, columns an image
-_NUMBERS = "embed_numbers.weight"
 _FIXED = 3 + 3 + 1  # images before the layout
+_INPUTS = {  # columns before the images, columns an image, images before the layout
+    "stem.weight": (0, 4, _FIXED),
+    "enter.weight": (0, 1, _FIXED),
+    "smooth.0.weight": (4, 1, _FIXED),
+    "enter_images.weight": (0, 1, 1),
+}
+_NUMBERS = "embed_numbers.weight"
 
 
 def take_over(painter: Painter, trained: Painter) -> None:
@@ -57,9 +62,9 @@ def take_over(painter: Painter, trained: Painter) -> None:
     if type(painter) is not type(trained):
         raise ValueError(f"a {type(trained).__name__}")
     wanted, known = ({name: value.cpu() for name, value in one.state_dict().items()} for one in (painter, trained))
-    for name, (before, columns) in _INPUTS.items():
+    for name, places in _INPUTS.items():
         if name in known and known[name].shape[0] == wanted[name].shape[0]:
-            known[name] = _widened(known[name], wanted[name], painter, trained, before, columns)
+            known[name] = _widened(known[name], wanted[name], painter, trained, *places)
     if known[_NUMBERS].shape[0] == wanted[_NUMBERS].shape[0]:
         columns = min(known[_NUMBERS].shape[1], wanted[_NUMBERS].shape[1])
         known[_NUMBERS] = torch.cat((known[_NUMBERS][:, :columns], torch.zeros_like(wanted[_NUMBERS][:, columns:])), 1)
@@ -71,10 +76,12 @@ def take_over(painter: Painter, trained: Painter) -> None:
     painter.load_state_dict({name: known[name] for name in wanted})
 
 
-def _widened(known: torch.Tensor, wanted: torch.Tensor, painter: Painter, trained: Painter, before: int, columns: int) -> torch.Tensor:
+def _widened(
+    known: torch.Tensor, wanted: torch.Tensor, painter: Painter, trained: Painter, before: int, columns: int, fixed: int
+) -> torch.Tensor:
     """Weights of the layer that the images enter by, spread over the images that the painter is given."""
-    shared = before + columns * (_FIXED + min(trained.layout_channels, painter.layout_channels))
-    old_sky, new_sky = (before + columns * (_FIXED + one.layout_channels) for one in (trained, painter))
+    shared = before + columns * (fixed + min(trained.layout_channels, painter.layout_channels))
+    old_sky, new_sky = (before + columns * (fixed + one.layout_channels) for one in (trained, painter))
     old_past, new_past = (start + columns * FEATURES * (one.sky_map is not None) for start, one in ((old_sky, trained), (new_sky, painter)))
     out = wanted.clone()
     out[:, shared:new_sky] = 0
