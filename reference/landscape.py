@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..masts import HEAD_SIZE, STEEL, DrivenGround, mast
 from ..road import Border, LaneKind, RoadMap
+from ..roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, HEAD_SIZE, STEEL, DrivenGround, has_barrier, mast
 from . import meshes
 from .meshes import Array, Mesh
 from .standing import stand_up
@@ -22,7 +22,6 @@ STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
 PAVEMENT_WIDTH = 2.4  # m
-RAIL_ABOVE = 25.0  # m/s; faster lanes have a crash barrier beside their left edge
 
 _VERGE = (0.46, 0.46, 0.33)
 _PAVEMENT = (0.60, 0.59, 0.56)
@@ -31,7 +30,6 @@ _ASPHALT = (0.345, 0.345, 0.36)
 _TRACK = (0.315, 0.315, 0.33)
 _WHITE = (0.90, 0.90, 0.88)
 _YELLOW = (0.92, 0.71, 0.16)
-_STEEL_RAIL = (0.58, 0.59, 0.60)
 _HOUSING = (0.055, 0.06, 0.06)
 
 LENS_COLOURS = np.array(
@@ -95,7 +93,7 @@ class _Lanes:
         self.line = {int(i): meshes.clean(centre[i]) for i in self.used}
         polygons = [meshes.clean(p, 0.0) for p in road.junctions[0].numpy()]
         self.junctions = [p for p in polygons if len(p) >= 3]
-        self.speed_limit = road.speed_limit[0].numpy()
+        self.railed = has_barrier(road)
         self.town = bool((self.kind == LaneKind.WALKING).any() or (road.signal_lane[0] >= 0).any())
         driven = self._of(LaneKind.DRIVING, LaneKind.JUNCTION)
         self.driven = DrivenGround([self.line[i] for i in driven], [float(self.width[i]) for i in driven])
@@ -133,16 +131,15 @@ class _Lanes:
     def rails(self) -> Mesh:
         """Crash barriers beside the left edge of fast roads."""
         parts = []
-        for i in self._of(LaneKind.DRIVING):
-            if self.speed_limit[i] > RAIL_ABOVE and self.left_border[i] == Border.EDGE:
-                line = meshes.offset(self.line[i], float(self.width[i]) / 2 + 0.7)
-                low, high = meshes.flat(line), meshes.flat(line)
-                low[:, 2], high[:, 2] = 0.42, 0.76
-                rail = np.stack((low[1:], low[:-1], high[:-1], high[1:]), 1)
-                parts += [meshes.quads(rail, _STEEL_RAIL), meshes.quads(rail[:, ::-1], _STEEL_RAIL)]
-                for at in np.arange(2.0, meshes.length(line), 8.0):
-                    x, y = meshes.piece(line, at, at)[0]
-                    parts.append(meshes.quads(meshes.box(x - 0.06, x + 0.06, y - 0.06, y + 0.06, 0.0, 0.72)[:4], STEEL))
+        for i in np.flatnonzero(self.railed):
+            line = meshes.offset(self.line[int(i)], float(self.width[i]) / 2 + BARRIER_BESIDE)
+            low, high = meshes.flat(line), meshes.flat(line)
+            low[:, 2], high[:, 2] = BARRIER
+            rail = np.stack((low[1:], low[:-1], high[:-1], high[1:]), 1)
+            parts += [meshes.quads(rail, BARRIER_STEEL), meshes.quads(rail[:, ::-1], BARRIER_STEEL)]
+            for at in np.arange(2.0, meshes.length(line), 8.0):
+                x, y = meshes.piece(line, at, at)[0]
+                parts.append(meshes.quads(meshes.box(x - 0.06, x + 0.06, y - 0.06, y + 0.06, 0.0, 0.72)[:4], STEEL))
         return Mesh.join(parts)
 
     def surfaces(self) -> Mesh:

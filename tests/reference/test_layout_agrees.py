@@ -12,10 +12,10 @@ import pytest
 import torch
 from xpeng_world.bodies import VAN, VAN_HEIGHT
 from xpeng_world.facades import CELLS, lit_windows, panes, phase
-from xpeng_world.masts import STEEL, DrivenGround, mast
 from xpeng_world.reference.atmosphere import LOOKS
 from xpeng_world.reference.camera import ReferenceCamera
 from xpeng_world.road import BUILDINGS
+from xpeng_world.roadside import STEEL, DrivenGround, mast
 from xpeng_world.scene import AgentKind, Appearance
 from xpeng_world.world_model.video.layout import AGENT_CHANNELS, CHANNEL, LayoutRasteriser
 

@@ -14,11 +14,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from ...camera import CAMERA
-from ...scene import Appearance
-from .denoiser import NUMBERS, Condition, vectors
+from .denoiser import Condition
 from .layout import CHANNELS
-from .patches import PATCH, PatchBlock
+from .patches import PATCH, TokenMixer
 from .sky import FEATURES, SkyMap
 from .tokenizer import Residual
 
@@ -42,7 +40,7 @@ class LatentConfig:
     context: int = 1
 
 
-class LatentTransformer(ModelMixin, ConfigMixin):
+class LatentTransformer(TokenMixer, ModelMixin, ConfigMixin):
     """Predicts clean latents [B, latents, H / 8, W / 8] in [-1, 1] from noisy ones; conditions are those of `FrameDenoiser`."""
 
     config_name = "config.json"  # type: ignore[assignment]
@@ -63,7 +61,7 @@ class LatentTransformer(ModelMixin, ConfigMixin):
         context: int = 1,
     ) -> None:
         super().__init__()
-        self.warp, self.spans, self.context, self.latents = warp, spans, context, latents
+        self.warp, self.context, self.latents = warp, context, latents
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
         self.encoder = nn.Sequential(
@@ -86,15 +84,9 @@ class LatentTransformer(ModelMixin, ConfigMixin):
             nn.PixelShuffle(4),
         )
         images = 1 + layout_channels + (FEATURES if sky else 0)
-        rows, columns = CAMERA.height // PATCH, CAMERA.width // PATCH
-        self.place = nn.Parameter(0.02 * torch.randn(1, width, rows, columns))
+        self.add_mixer(width, layers, heads, spans)
         self.enter_images = nn.Conv2d(images, width, PATCH, stride=PATCH)
         self.enter_latents = nn.Conv2d((1 + context) * latents, width, 1)
-        self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, width)
-        self.embed_appearance = nn.Embedding(len(Appearance) + 1, width)
-        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.blocks = nn.ModuleList(PatchBlock(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, latents)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -119,13 +111,7 @@ class LatentTransformer(ModelMixin, ConfigMixin):
         with torch.no_grad():
             past = [self.encode(frame) for frame in condition.warped[:, : 3 * self.context].split(3, 1)]
         x = self.enter_images(torch.cat(images, 1)) + self.enter_latents(torch.cat((noisy, *past), 1))
-        rows, columns = x.shape[2:]
-        x = (x + self.place[..., :rows, :columns]).flatten(2).transpose(1, 2)
-        vector = vectors(level, condition, span, self.spans).to(x.dtype)
-        vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
-        for block in self.blocks:
-            x = block(x, vector)
-        return self.leave(self.norm(x)).transpose(1, 2).unflatten(2, (rows, columns))
+        return self.leave(self.mix(x, level, condition, span)).transpose(1, 2).unflatten(2, x.shape[2:])
 
     def autoencoded(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Frames [B, 3, H, W] after the way through slightly noisy latents, for training; `generator` is on the CPU."""

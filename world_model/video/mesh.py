@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ...bodies import face_normals
 from ...facades import BAY, STOREY, phase
-from ...masts import STEEL, DrivenGround, mast
 from ...road import BUILDINGS, LANE_POINTS, TREES, Border, LaneKind, RoadMap, SceneryKind
+from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, DrivenGround, has_barrier, mast
 
 MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
@@ -34,10 +34,6 @@ CROWNS = {  # upward: radius over the tree's width and height over its own
 }
 TRUNKS = {SceneryKind.TREE: 0.4, SceneryKind.CONIFER: 0.2}  # height over the tree's
 CROWN_SIDES = 6
-RAIL_ABOVE = 25.0  # m/s, faster lanes have a crash barrier beside their left edge
-RAIL_BESIDE = 0.7  # m from that edge
-RAIL = (0.42, 0.76)  # m above the ground
-RAIL_STEEL = (0.58, 0.59, 0.6)
 
 
 class Face(IntEnum):
@@ -255,16 +251,15 @@ def _crowns(boxes: NDArray[np.float32], profile: Sequence[tuple[float, float]]) 
     return faces, normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-6)
 
 
-def _rails(road: RoadMap) -> tuple[NDArray, NDArray]:
+def _barriers(road: RoadMap) -> tuple[NDArray, NDArray]:
     """Faces [n, 4, 3] of crash barriers and their normals, those of either side."""
-    edged = (road.kind[0] == int(LaneKind.DRIVING)) & (road.left_border[0] == int(Border.EDGE)) & (road.speed_limit[0] > RAIL_ABOVE)
-    lanes = edged.numpy()
-    line = _offset(road.centreline[0].numpy().astype(np.float32)[lanes], road.width[0].numpy()[lanes] / 2 + RAIL_BESIDE)
+    lanes = has_barrier(road)
+    line = _offset(road.centreline[0].numpy().astype(np.float32)[lanes], road.width[0].numpy()[lanes] / 2 + BARRIER_BESIDE)
     a, b = line[:, :-1].reshape(-1, 2), line[:, 1:].reshape(-1, 2)
     long = np.linalg.norm(b - a, axis=1) > 1e-3
     a, b = a[long], b[long]
     corner = lambda at, z: np.concatenate((at, np.full((len(at), 1), z, np.float32)), 1)
-    quads = np.stack((corner(b, RAIL[0]), corner(a, RAIL[0]), corner(a, RAIL[1]), corner(b, RAIL[1])), 1)
+    quads = np.stack((corner(b, BARRIER[0]), corner(a, BARRIER[0]), corner(a, BARRIER[1]), corner(b, BARRIER[1])), 1)
     step = (b - a) / np.linalg.norm(b - a, axis=1, keepdims=True)
     left = np.stack((-step[:, 1], step[:, 0], np.zeros(len(a))), 1)
     return np.concatenate((quads, quads)), np.concatenate((left, -left))
@@ -313,7 +308,7 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     add(quads, outward, Face.BUILDING, paint, np.concatenate((bays, panes), 1))
     add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, paint[pitched])
     add(*_masts(road), Face.POLE, np.array([STEEL], np.float32))
-    add(*_rails(road), Face.POLE, np.array([RAIL_STEEL], np.float32))
+    add(*_barriers(road), Face.POLE, np.array([BARRIER_STEEL], np.float32))
     for tree in TREES:
         chosen = kind == int(tree)
         trunk = boxes[chosen]

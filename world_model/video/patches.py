@@ -58,7 +58,31 @@ class PatchBlock(nn.Module):
         return x + gate2 * self.layers(self.second(x) * (1 + scale2) + shift2)
 
 
-class PatchTransformer(PixelSpace, ModelMixin, ConfigMixin):
+class TokenMixer:
+    """The part that transformers over patches share: tokens in their places, mixed under the condition."""
+
+    def add_mixer(self, width: int, layers: int, heads: int, spans: bool) -> None:
+        """Give a module its layers."""
+        self.spans = spans
+        rows, columns = CAMERA.height // PATCH, CAMERA.width // PATCH
+        self.place = nn.Parameter(0.02 * torch.randn(1, width, rows, columns))
+        self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, width)
+        self.embed_appearance = nn.Embedding(len(Appearance) + 1, width)
+        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.blocks = nn.ModuleList(PatchBlock(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def mix(self, x: Tensor, level: Tensor, condition: Condition, span: Tensor | None) -> Tensor:
+        """Tokens [B, width, h, w] as [B, h * w, width], normalised; a crop is taken to begin at the left of the camera's picture."""
+        x = (x + self.place[..., : x.shape[2], : x.shape[3]]).flatten(2).transpose(1, 2)
+        vector = vectors(level, condition, span, self.spans).to(x.dtype)
+        vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
+        for block in self.blocks:
+            x = block(x, vector)
+        return self.norm(x)
+
+
+class PatchTransformer(TokenMixer, PixelSpace, ModelMixin, ConfigMixin):
     """Predicts x0 [B, 3, H, W] in [-1, 1]; arguments and blending with the warped frame as of `FrameDenoiser`."""
 
     config_name = "config.json"  # type: ignore[assignment]
@@ -77,18 +101,12 @@ class PatchTransformer(PixelSpace, ModelMixin, ConfigMixin):
         hold: bool = False,
     ) -> None:
         super().__init__()
-        self.warp, self.spans, self.context, self.hold = warp, spans, context, hold
+        self.warp, self.context, self.hold = warp, context, hold
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
         inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1)
-        rows, columns = CAMERA.height // PATCH, CAMERA.width // PATCH
-        self.place = nn.Parameter(0.02 * torch.randn(1, width, rows, columns))
+        self.add_mixer(width, layers, heads, spans)
         self.enter = nn.Conv2d(inputs, width, PATCH, stride=PATCH)
-        self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, width)
-        self.embed_appearance = nn.Embedding(len(Appearance) + 1, width)
-        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.blocks = nn.ModuleList(PatchBlock(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, 4 * PATCH * PATCH)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -101,13 +119,7 @@ class PatchTransformer(PixelSpace, ModelMixin, ConfigMixin):
         """Predict the clean frame; a crop is taken to begin at the left of the camera's picture."""
         images = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context)
         x = self.enter(images)
-        rows, columns = x.shape[2:]
-        x = (x + self.place[..., :rows, :columns]).flatten(2).transpose(1, 2)
-        vector = vectors(level, condition, span, self.spans).to(x.dtype)
-        vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
-        for block in self.blocks:
-            x = block(x, vector)
-        x = self.leave(self.norm(x)).transpose(1, 2).unflatten(2, (rows, columns))
+        x = self.leave(self.mix(x, level, condition, span)).transpose(1, 2).unflatten(2, x.shape[2:])
         x = nn.functional.pixel_shuffle(x, PATCH)
         x = x + self.smooth(torch.cat((x, images), 1))
         return blended(x, condition, self.hold)

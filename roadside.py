@@ -1,4 +1,4 @@
-"""Masts of traffic lights and stop signs, as whoever draws one knows them: where they stand, and what they are made of."""
+"""Masts of signals and crash barriers, as whoever draws one knows them: where they stand, and what they are made of."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .bodies import Array, box
-from .road import LaneKind, RoadMap
+from .road import Border, LaneKind, RoadMap
 
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
 STEEL = (0.36, 0.37, 0.39)
+BARRIER_BESIDE = 0.7  # m from the lane's edge
+BARRIER = (0.42, 0.76)  # m above the ground, from and to
+BARRIER_STEEL = (0.58, 0.59, 0.60)
+_FAST = 25.0  # m/s; faster lanes have a crash barrier beside their left edge
 _BESIDE = 0.5  # m from a lane for vehicles, where a mast may stand
 _LONGEST_ARM, _STEP = 16.0, 0.5  # m
 _THICK = 0.1  # m, half of a mast
@@ -70,3 +74,9 @@ def mast(head: Array, ground: DrivenGround, traffic_side: int) -> Array:
     out[..., 0] = faces[..., 0] * cos - faces[..., 1] * sin + x
     out[..., 1] = faces[..., 0] * sin + faces[..., 1] * cos + y
     return out
+
+
+def has_barrier(road: RoadMap) -> npt.NDArray[np.bool_]:
+    """Which lanes [L] of a road map [1] have a crash barrier on their left."""
+    driven, edged = road.kind[0] == int(LaneKind.DRIVING), road.left_border[0] == int(Border.EDGE)
+    return (driven & edged & (road.speed_limit[0] > _FAST)).numpy()
