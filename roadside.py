@@ -1,6 +1,8 @@
-"""Masts of signals and crash barriers, as whoever draws one knows them: where they stand, and what they are made of."""
+"""Verges, pavements, masts of signals and crash barriers, as whoever draws one knows them: where they are, and what they are made of."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +10,8 @@ import numpy.typing as npt
 from .bodies import Array, box
 from .road import Border, LaneKind, RoadMap
 
+VERGE = 1.8  # m beside the road
+PAVEMENT, KERB = 2.4, 0.3  # m beside a street; the kerb is its inner part
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
 STEEL = (0.36, 0.37, 0.39)
 BARRIER_BESIDE = 0.7  # m from the lane's edge
@@ -74,6 +78,47 @@ def mast(head: Array, ground: DrivenGround, traffic_side: int) -> Array:
     out[..., 0] = faces[..., 0] * cos - faces[..., 1] * sin + x
     out[..., 1] = faces[..., 0] * sin + faces[..., 1] * cos + y
     return out
+
+
+class Strip(NamedTuple):
+    """Ground between two lateral offsets of a lane's middle, m, positive to the left."""
+
+    lane: int
+    right: float
+    left: float
+
+
+def is_town(road: RoadMap) -> bool:
+    """Whether a road map [1] is one of streets, which have pavements and kerbs: where people walk or lights stand."""
+    return bool((road.kind == int(LaneKind.WALKING)).any() or (road.signal_lane >= 0).any())
+
+
+def beside_edges(road: RoadMap, wide: float) -> list[Strip]:
+    """Ground outside the solid edges of the lanes for vehicles of a road map [1], `wide` m of it."""
+    half = road.width[0].numpy() / 2
+    driven = (road.kind[0] == int(LaneKind.DRIVING)).numpy()
+    left, right = ((driven & (border[0] == int(Border.EDGE)).numpy()) for border in (road.left_border, road.right_border))
+    strips = [Strip(int(lane), float(half[lane]), float(half[lane]) + wide) for lane in np.flatnonzero(left)]
+    return strips + [Strip(int(lane), -float(half[lane]) - wide, -float(half[lane])) for lane in np.flatnonzero(right)]
+
+
+def walked(road: RoadMap) -> list[Strip]:
+    """The ways for people of a road map [1]."""
+    half = road.width[0].numpy() / 2 + 0.1
+    return [Strip(int(lane), -float(half[lane]), float(half[lane])) for lane in np.flatnonzero(road.kind[0] == int(LaneKind.WALKING))]
+
+
+def around(outline: Array, wide: float) -> Array:
+    """Ground around a junction's polygon [V, 2], `wide` m of it: quads [V, 4, 2] over its edges, counterclockwise."""
+    ring = np.concatenate((outline, outline[:1]))
+    x, y = outline.T
+    turn = 1.0 if float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) > 0 else -1.0
+    step = np.diff(ring, axis=0)
+    step /= np.linalg.norm(step, axis=1, keepdims=True).clip(1e-6)
+    out = turn * wide * np.stack((step[:, 1], -step[:, 0]), 1)
+    start, end = ring[:-1] - step * wide * 0.4, ring[1:] + step * wide * 0.4
+    corners = np.stack((start, start + out, end + out, end), 1)
+    return corners if turn > 0 else corners[:, ::-1]
 
 
 def has_barrier(road: RoadMap) -> npt.NDArray[np.bool_]:

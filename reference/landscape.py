@@ -8,7 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ..road import Border, LaneKind, RoadMap
-from ..roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, HEAD_SIZE, STEEL, DrivenGround, has_barrier, mast
+from ..roadside import (
+    BARRIER,
+    BARRIER_BESIDE,
+    BARRIER_STEEL,
+    HEAD_SIZE,
+    KERB,
+    PAVEMENT,
+    STEEL,
+    VERGE,
+    DrivenGround,
+    Strip,
+    around,
+    beside_edges,
+    has_barrier,
+    is_town,
+    mast,
+    walked,
+)  # fmt: skip
 from . import meshes
 from .meshes import Array, Mesh
 from .standing import stand_up
@@ -21,7 +38,6 @@ ZEBRA = 0.5  # m, a stripe of a crossing
 STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
-PAVEMENT_WIDTH = 2.4  # m
 
 _VERGE = (0.46, 0.46, 0.33)
 _PAVEMENT = (0.60, 0.59, 0.56)
@@ -68,7 +84,7 @@ def build_landscape(road: RoadMap) -> Landscape:
     lenses = np.zeros((len(road.signal_lane[0]), 3, 3, 4, 3), np.float32)
     for index, head in zip(signals, heads, strict=True):
         lenses[index] = _lenses(head)
-    flat = {"verge": lanes.verges(), "pavement": lanes.pavements(), "road": lanes.surfaces(), "marking": lanes.markings(road, signals)}
+    flat = {"verge": lanes.verges(), "pavement": lanes.pavements(road), "road": lanes.surfaces(), "marking": lanes.markings(road, signals)}
     return Landscape(
         flat=flat,
         shade=Mesh.join(shade),
@@ -94,7 +110,7 @@ class _Lanes:
         polygons = [meshes.clean(p, 0.0) for p in road.junctions[0].numpy()]
         self.junctions = [p for p in polygons if len(p) >= 3]
         self.railed = has_barrier(road)
-        self.town = bool((self.kind == LaneKind.WALKING).any() or (road.signal_lane[0] >= 0).any())
+        self.town = is_town(road)
         driven = self._of(LaneKind.DRIVING, LaneKind.JUNCTION)
         self.driven = DrivenGround([self.line[i] for i in driven], [float(self.width[i]) for i in driven])
 
@@ -105,28 +121,19 @@ class _Lanes:
         parts = []
         for i in self._of(LaneKind.DRIVING, LaneKind.SHOULDER):
             half = self.width[i] / 2
-            parts.append(meshes.ribbon(self.line[i], -half - 1.8, half + 1.8, _VERGE))
-        return Mesh.join(parts + [_outline(p, 1.8, _VERGE) for p in self.junctions])
+            parts.append(meshes.ribbon(self.line[i], -half - VERGE, half + VERGE, _VERGE))
+        return Mesh.join(parts + [_around(p, VERGE, _VERGE) for p in self.junctions])
 
-    def pavements(self) -> Mesh:
-        """Walking lanes; in town also a kerb and a pavement outside every solid edge and around junctions."""
-        parts = []
-        for i in self._of(LaneKind.WALKING):
-            half = self.width[i] / 2
-            parts.append(meshes.ribbon(self.line[i], -half - 0.1, half + 0.1, _PAVEMENT))
+    def pavements(self, road: RoadMap) -> Mesh:
+        """Ways for people; in town also a kerb and a pavement outside every solid edge and around junctions."""
+        parts = self._ribbons(walked(road), _PAVEMENT)
         if self.town:
-            parts += [_outline(p, PAVEMENT_WIDTH, _PAVEMENT) for p in self.junctions]
-            kerbs = []
-            for i in self._of(LaneKind.DRIVING):
-                half = self.width[i] / 2
-                for side, border in ((1, self.left_border[i]), (-1, self.right_border[i])):
-                    if border == Border.EDGE:
-                        near, far = side * half, side * (half + PAVEMENT_WIDTH)
-                        parts.append(meshes.ribbon(self.line[i], min(near, far), max(near, far), _PAVEMENT))
-                        near, far = side * half, side * (half + 0.3)
-                        kerbs.append(meshes.ribbon(self.line[i], min(near, far), max(near, far), _KERB))
-            parts += kerbs
+            parts += [_around(p, PAVEMENT, _PAVEMENT) for p in self.junctions]
+            parts += self._ribbons(beside_edges(road, PAVEMENT), _PAVEMENT) + self._ribbons(beside_edges(road, KERB), _KERB)
         return Mesh.join(parts)
+
+    def _ribbons(self, strips: list[Strip], colour: tuple[float, float, float]) -> list[Mesh]:
+        return [meshes.ribbon(self.line[strip.lane], strip.right, strip.left, colour) for strip in strips]
 
     def rails(self) -> Mesh:
         """Crash barriers beside the left edge of fast roads."""
@@ -197,17 +204,8 @@ def _stop_lines(stops: Array) -> Mesh:
     return meshes.quads(meshes.flat(np.stack((left + before, right + before, right, left), 1)), _WHITE)
 
 
-def _outline(points: Array, grow: float, colour: tuple[float, float, float]) -> Mesh:
-    """A polygon widened by `grow` metres, as quads over its edges."""
-    ring = np.concatenate((points, points[:1]))
-    x, y = points.T
-    turn = 1.0 if float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) > 0 else -1.0
-    step = np.diff(ring, axis=0)
-    step /= np.linalg.norm(step, axis=1, keepdims=True).clip(1e-6)
-    out = turn * grow * np.stack((step[:, 1], -step[:, 0]), 1)
-    start, end = ring[:-1] - step * grow * 0.4, ring[1:] + step * grow * 0.4
-    corners = np.stack((start, start + out, end + out, end), 1)
-    return meshes.quads(meshes.flat(corners if turn > 0 else corners[:, ::-1]), colour)
+def _around(points: Array, wide: float, colour: tuple[float, float, float]) -> Mesh:
+    return meshes.quads(meshes.flat(around(points, wide)), colour)
 
 
 def _lenses(head: Array) -> Array:

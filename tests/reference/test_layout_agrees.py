@@ -14,6 +14,8 @@ from xpeng_world.bodies import VAN, VAN_HEIGHT
 from xpeng_world.facades import CELLS, lit_windows, panes, phase
 from xpeng_world.reference.atmosphere import LOOKS
 from xpeng_world.reference.camera import ReferenceCamera
+from xpeng_world.reference.landscape import _PAVEMENT as PAVEMENT_COLOUR
+from xpeng_world.reference.landscape import _VERGE as VERGE_COLOUR
 from xpeng_world.road import BUILDINGS
 from xpeng_world.roadside import STEEL, DrivenGround, mast
 from xpeng_world.scene import AgentKind, Appearance
@@ -102,3 +104,46 @@ def test_masts_stand_beside_the_road_and_look_like_steel(camera) -> None:
         assert foot[:, :2].mean(0).astype(float) not in ground
         far = mast(head + np.array([1000.0, 0, 0, 0], np.float32), ground, 1)
         assert len(far) == 4  # away from all roads, no arm
+
+
+@pytest.mark.parametrize(("town", "kind", "other"), [(False, "verge", "pavement"), (True, "pavement", "verge")])
+def test_what_is_beside_the_road_looks_as_the_layout_says(camera, town, kind, other) -> None:
+    road, place = (roads.crossing(), (-40.0, -1.75, -0.5)) if town else (roads.straight_road(), (20.0, -1.75, -0.5))
+    scene = roads.scene_on(road, place, appearance=Appearance.OVERCAST)
+    channels, frame = layout(scene), picture(camera, scene)
+    near = channels["inverse_depth"] > 255 * (2.5 / 30) ** 0.5
+    there, grass = (near & (channels["ground"] == 255) & chosen for chosen in (channels[kind] == 255, channels[kind] == 0))
+    albedo = np.array({"verge": VERGE_COLOUR, "pavement": PAVEMENT_COLOUR}[kind])
+    colour = 255 * albedo * LOOKS[Appearance.OVERCAST].shade(np.array([0.0, 0.0, 1.0], np.float32))
+    assert there.sum() > 100
+    assert grass.sum() > 100
+    assert np.abs(np.median(frame[there], axis=0) - colour).max() < 12
+    assert np.abs(np.median(frame[grass], axis=0) - colour).max() > 20
+    assert town or channels[other].max() == 0
+
+
+def test_the_skyline_is_seen_from_as_far_as_in_the_picture(camera) -> None:
+    road = roads.straight_road(scenery=True)
+    kinds, boxes = torch.zeros_like(road.scenery_kind), road.scenery.clone()
+    kinds[0, 0] = int(BUILDINGS[0])
+    boxes[0, 0] = torch.tensor([500.0, 100.0, 0.0, 30.0, 30.0, 40.0])
+    scenes = [
+        roads.scene_on(dataclasses.replace(road, scenery_kind=kind, scenery=boxes), (0.0, -1.75, 0.0), appearance=Appearance.DAYLIGHT)
+        for kind in (kinds, torch.zeros_like(kinds))
+    ]
+    there = layout(scenes[0])["building"] > 250
+    changed = np.abs(picture(camera, scenes[0]) - picture(camera, scenes[1])).max(-1) > 20
+    assert there.sum() >= 12
+    assert changed[there].all()
+    assert changed.sum() < 3 * there.sum()
+
+
+def test_signs_of_a_bus_are_lamps_of_their_colour(camera) -> None:
+    row = roads.agent_row(AgentKind.BUS, 16.0, -1.75, colour=(0.1, 0.1, 0.3))
+    scene = roads.scene_on(roads.straight_road(), (0.0, -1.75, 0.0), agents=[row], appearance=Appearance.DUSK)
+    channels, frame = layout(scene), picture(camera, scene)
+    sign = channels["front_lamp"] > 120
+    assert sign.sum() > 5
+    assert channels["colour_r"][sign].mean() > 2 * channels["colour_b"][sign].mean()
+    dark = (channels["body"] > 250) & (channels["colour_r"] < 60)
+    assert frame[sign][:, 0].mean() > 2 * frame[dark][:, 0].mean()

@@ -1,8 +1,9 @@
 """The layout: what the map and a tracker know of the camera's view, as image channels, and how every pixel moved.
 
-It holds lanes, junctions, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts, base colour and
-brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m, with windows as
-their kind says, some of them lit, and low ones a pitched roof; trees have round or conical crowns. It is the condition of the video model.
+It holds lanes, junctions, verges, pavements, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts,
+base colour and brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m,
+with windows as their kind says, some of them lit, and low ones a pitched roof; trees have round or conical crowns. It is the condition of
+the video model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ...camera import CAMERA, Camera
 from ...facades import lit_windows
 from ...scene import Scene
 from . import raster
-from .mesh import Face, MeshCache, RoadMesh
+from .mesh import Face, MeshCache, RoadMesh, extents
 from .road_users import TABLES, agent_faces
 
 CHANNELS = (
@@ -28,7 +29,7 @@ CHANNELS = (
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
-    "along", "across", "up", "window", "lit",
+    "along", "across", "up", "window", "lit", "verge", "pavement",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
@@ -37,6 +38,7 @@ SIGNAL_CHANNELS = tuple(CHANNEL[name] for name in ("signal", "red", "yellow", "g
 MARKING_CHANNELS = tuple(CHANNEL[name] for name in ("edge", "dash", "centre", "stop"))
 COVER_CHANNELS = slice(CHANNEL["ground"], CHANNEL["green"] + 1)  # what a pixel shows; they add up to 1, to 0 in the sky
 REACH = 260.0  # m, how far the layout sees
+FARTHER = {Face.TREE: 330.0, Face.BUILDING: 700.0}  # m, how far what stands out against the sky
 NEAREST = 2.5  # m, the depth at which its inverse, kept as a square root, is 1
 SIGNAL_LENS = 0.8  # m, size of a signal's lens
 SIGNAL_PITCH = 0.88  # m between the lenses of a signal
@@ -44,7 +46,8 @@ MAX_MOVING_FACES = 4000
 SUPERSAMPLING = 2
 
 _FACE_CHANNEL = {
-    Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash", Face.CENTRE: "centre", Face.STOP: "stop",
+    Face.VERGE: "verge", Face.PAVEMENT: "pavement", Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash",
+    Face.CENTRE: "centre", Face.STOP: "stop",
     Face.BODY: "body", Face.CABIN: "cabin", Face.WHEEL: "wheel", Face.FRONT_LAMP: "front_lamp", Face.REAR_LAMP: "rear_lamp",
     Face.BRAKE_LAMP: "brake_lamp", Face.PERSON: "person", Face.BUILDING: "building", Face.TREE: "tree", Face.POLE: "pole",
     Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
@@ -63,6 +66,7 @@ def _palette(classes: NDArray, normals: NDArray | None = None, colours: NDArray 
     """Rows [F, C] of layout channels for faces."""
     palette = np.zeros((len(classes), len(CHANNELS)), np.uint8)
     palette[np.arange(len(classes)), _CHANNEL_OF_FACE[classes]] = 255
+    palette[np.isin(classes, (int(Face.VERGE), int(Face.PAVEMENT))), CHANNEL["ground"]] = 255  # kinds of it
     if normals is not None:
         palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
     if colours is not None:
@@ -101,22 +105,24 @@ class LayoutRasteriser:
         self.camera = camera
         self.factor = supersampling
         self._meshes = MeshCache()
-        self._palettes: dict[int, tuple[RoadMesh, NDArray[np.uint8]]] = {}
+        self._palettes: dict[int, tuple[RoadMesh, NDArray[np.uint8], NDArray[np.float32]]] = {}
         fine = camera.scaled(supersampling)
         self._shape = (fine.height, fine.width)
         self._optics = np.asarray([fine.focal, camera.above_ground, camera.forward, camera.pitch])
         self._ground = np.zeros(len(CHANNELS), np.uint8)
         self._ground[CHANNEL["ground"]] = 255
 
-    def _static(self, mesh: RoadMesh) -> NDArray[np.uint8]:
+    def _static(self, mesh: RoadMesh) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Of the faces that stand still the channels [fixed, C], and of the solid ones how far they are seen [Q], m."""
         known = self._palettes.get(id(mesh))
         if known is None or known[0] is not mesh:
             if len(self._palettes) > 64:
                 self._palettes.clear()
             standing = _palette(mesh.solid_class, mesh.solid_normal, mesh.solid_colour)
-            known = (mesh, np.concatenate((_palette(mesh.ground_class), standing)))
+            reach = np.array([FARTHER.get(Face(face), REACH) for face in mesh.solid_class], np.float32)
+            known = (mesh, np.concatenate((_palette(mesh.ground_class), standing)), reach)
             self._palettes[id(mesh)] = known
-        return known[1]
+        return known[1], known[2]
 
     @torch.no_grad()
     def __call__(self, scene: Scene, previous: Scene | None = None) -> Layout:
@@ -151,7 +157,7 @@ class LayoutRasteriser:
         """Draw which face is nearest in each fine pixel."""
         road = scene.road[b]
         mesh = self._meshes.get(road)
-        static = self._static(mesh)
+        static, reach = self._static(mesh)
         pose = scene.ego.state[b, :3].double().numpy()
         agents = scene.agents
         quads = np.empty((MAX_MOVING_FACES, 4, 3), np.float32)
@@ -171,9 +177,11 @@ class LayoutRasteriser:
         )  # fmt: skip
         buffer = np.full(self._shape, raster.BACKGROUND, np.int32)
         inverse_depth = np.zeros(self._shape, np.float32)
-        raster.draw_ground(mesh.ground, mesh.ground_class, 0, pose, self._optics, REACH, buffer)
-        raster.draw_solid(mesh.solid, mesh.solid_normal, len(mesh.ground), pose, self._optics, REACH, buffer, inverse_depth)
-        raster.draw_solid(quads[:n], normals[:n], len(static), pose, self._optics, REACH, buffer, inverse_depth)
+        raster.draw_ground(mesh.ground, mesh.ground_extent, 0, pose, self._optics, REACH, buffer)
+        drawn = (buffer, inverse_depth)
+        raster.draw_solid(mesh.solid, mesh.solid_normal, mesh.solid_extent, len(mesh.ground), pose, self._optics, reach, *drawn)
+        near = np.full(n, REACH, np.float32)
+        raster.draw_solid(quads[:n], normals[:n], extents(quads[:n]), len(static), pose, self._optics, near, *drawn)
         return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], mesh)
 
     def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
@@ -216,6 +224,9 @@ _FLAT = {
 }  # fmt: skip
 
 
+_BESIDE = {"verge": (115.0, 115.0, 85.0), "pavement": (150.0, 150.0, 145.0)}  # instead of grass
+
+
 def composite(layout: Layout) -> Tensor:
     """The unlearned picture of a layout: flat colours and base colours, uint8 [B, H, W, 3]; a baseline, no model."""
     channels = layout.channels.float() / 255
@@ -225,6 +236,8 @@ def composite(layout: Layout) -> Tensor:
         weight = channels[:, CHANNEL[name]].unsqueeze(1)
         painted += weight * torch.tensor(colour).view(1, 3, 1, 1)
         cover += weight
+    for name, colour in _BESIDE.items():
+        painted += channels[:, CHANNEL[name]].unsqueeze(1) * (torch.tensor(colour) - torch.tensor(_GRASS)).view(1, 3, 1, 1)
     for name in ("body", "person", "building", "tree", "pole"):
         cover += channels[:, CHANNEL[name]].unsqueeze(1)
     painted += 255 * channels[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1]

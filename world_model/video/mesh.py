@@ -13,7 +13,22 @@ from numpy.typing import NDArray
 from ...bodies import face_normals
 from ...facades import BAY, STOREY, phase
 from ...road import BUILDINGS, LANE_POINTS, TREES, Border, LaneKind, RoadMap, SceneryKind
-from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, DrivenGround, has_barrier, mast
+from ...roadside import (
+    BARRIER,
+    BARRIER_BESIDE,
+    BARRIER_STEEL,
+    PAVEMENT,
+    STEEL,
+    VERGE,
+    DrivenGround,
+    Strip,
+    around,
+    beside_edges,
+    has_barrier,
+    is_town,
+    mast,
+    walked,
+)  # fmt: skip
 
 MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
@@ -40,26 +55,28 @@ class Face(IntEnum):
     """What a face of the layout is; the order of the ground classes is the order in which they are painted."""
 
     NONE = 0
-    ROAD = 1
-    JUNCTION = 2
-    EDGE = 3
-    DASH = 4
-    CENTRE = 5
-    STOP = 6
-    BODY = 7
-    CABIN = 8
-    WHEEL = 9
-    FRONT_LAMP = 10
-    REAR_LAMP = 11
-    BRAKE_LAMP = 12
-    PERSON = 13
-    BUILDING = 14
-    TREE = 15
-    POLE = 16
-    SIGNAL_HOUSING = 17
-    SIGNAL_RED = 18
-    SIGNAL_YELLOW = 19
-    SIGNAL_GREEN = 20
+    VERGE = 1
+    PAVEMENT = 2
+    ROAD = 3
+    JUNCTION = 4
+    EDGE = 5
+    DASH = 6
+    CENTRE = 7
+    STOP = 8
+    BODY = 9
+    CABIN = 10
+    WHEEL = 11
+    FRONT_LAMP = 12
+    REAR_LAMP = 13
+    BRAKE_LAMP = 14
+    PERSON = 15
+    BUILDING = 16
+    TREE = 17
+    POLE = 18
+    SIGNAL_HOUSING = 19
+    SIGNAL_RED = 20
+    SIGNAL_YELLOW = 21
+    SIGNAL_GREEN = 22
 
 
 @dataclass(frozen=True)
@@ -68,11 +85,19 @@ class RoadMesh:
 
     ground: NDArray[np.float32]  # [G, 4, 2]
     ground_class: NDArray[np.int32]  # [G] Face, ascending
+    ground_extent: NDArray[np.float32]  # [G] see `extents`
     solid: NDArray[np.float32]  # [Q, 4, 3] faces of scenery
     solid_class: NDArray[np.int32]  # [Q]
     solid_normal: NDArray[np.float32]  # [Q, 3] outward
     solid_colour: NDArray[np.float32]  # [Q, 3]
+    solid_extent: NDArray[np.float32]  # [Q]
     solid_windows: NDArray[np.float32]  # [Q, 9] width and height of a wall's bays in m, 0 without, WINDOWS, index in BUILDINGS, phase
+
+
+def extents(faces: NDArray) -> NDArray[np.float32]:
+    """How far, m over the ground, the farthest corner of faces [n, 4, 2 or 3] is from the first one [n]."""
+    away = faces[:, 1:, :2] - faces[:, :1, :2]
+    return np.sqrt((away**2).sum(-1).max(1)).astype(np.float32)
 
 
 def _strips(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -166,19 +191,47 @@ def triangulate(polygon: NDArray[np.float32]) -> list[tuple[int, int, int]]:
     return triangles
 
 
-def _junction_quads(junctions: NDArray[np.float32]) -> NDArray[np.float32]:
-    quads = []
-    for polygon in junctions:
+def _outlines(road: RoadMap) -> list[NDArray[np.float32]]:
+    """Polygons [V, 2] of the junctions, each corner once."""
+    outlines = []
+    for polygon in road.junctions[0].numpy().astype(np.float32):
         keep = np.ones(len(polygon), bool)
         keep[1:] = np.linalg.norm(np.diff(polygon, axis=0), axis=1) > 1e-3
         outline = polygon[keep]
         if len(outline) > 1 and np.linalg.norm(outline[0] - outline[-1]) < 1e-3:
             outline = outline[:-1]
-        if len(outline) < 3:
-            continue
-        for a, b, c in triangulate(outline):
-            quads.append(outline[[a, b, c, c]])
+        if len(outline) >= 3:
+            outlines.append(outline)
+    return outlines
+
+
+def _junction_quads(outlines: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    quads = [outline[[a, b, c, c]] for outline in outlines for a, b, c in triangulate(outline)]
     return np.stack(quads).astype(np.float32) if quads else np.zeros((0, 4, 2), np.float32)
+
+
+def _verges(road: RoadMap, outlines: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Quads [n, 4, 2] of the ground beside lanes without a neighbour, and around junctions."""
+    kind, half = road.kind[0].numpy(), road.width[0].numpy() / 2
+    lanes = np.isin(kind, (int(LaneKind.DRIVING), int(LaneKind.SHOULDER)))
+    shared = (int(Border.DASHED), int(Border.CENTRE))
+    left, right = (lanes & ~np.isin(border[0].numpy(), shared) for border in (road.left_border, road.right_border))
+    strips = [Strip(int(lane), float(half[lane]), float(half[lane]) + VERGE) for lane in np.flatnonzero(left)]
+    strips += [Strip(int(lane), -float(half[lane]) - VERGE, -float(half[lane])) for lane in np.flatnonzero(right)]
+    return _beside(road, strips, outlines, VERGE)
+
+
+def _pavements(road: RoadMap, outlines: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Quads [n, 4, 2] of the ways for people, and in town of the ground beside solid edges and around junctions."""
+    town = is_town(road)
+    return _beside(road, walked(road) + (beside_edges(road, PAVEMENT) if town else []), outlines if town else (), PAVEMENT)
+
+
+def _beside(road: RoadMap, strips: Sequence[Strip], outlines: Sequence[NDArray[np.float32]], wide: float) -> NDArray[np.float32]:
+    lanes = [strip.lane for strip in strips]
+    lines = road.centreline[0].numpy().astype(np.float32)[lanes]
+    right, left = (_offset(lines, np.array([strip[side] for strip in strips], np.float32)) for side in (1, 2))
+    return np.concatenate((_strips(left, right), *(around(outline, wide) for outline in outlines))).astype(np.float32)
 
 
 _BOX_FACES = (  # corner signs of each face (x forward, y left, z 0 or 1) and the outward normal in the box's frame
@@ -317,10 +370,11 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
         high = TRUNKS[tree] * trunk[:, 5]
         trunk[:, 3:5] = 0.35
         add_boxes(trunk, np.zeros(len(trunk)), high, Face.POLE, brown)
-    return {
-        name: np.ascontiguousarray(np.concatenate(arrays).astype(np.int32 if name == "solid_class" else np.float32))
-        for name, arrays in parts.items()
+    arrays = {
+        name: np.ascontiguousarray(np.concatenate(part).astype(np.int32 if name == "solid_class" else np.float32))
+        for name, part in parts.items()
     }
+    return arrays | {"solid_extent": extents(arrays["solid"])}
 
 
 def build_mesh(road: RoadMap) -> RoadMesh:
@@ -329,10 +383,11 @@ def build_mesh(road: RoadMap) -> RoadMesh:
     drivable = np.isin(kind, (int(LaneKind.DRIVING), int(LaneKind.JUNCTION), int(LaneKind.SHOULDER)))
     lines = road.centreline[0].numpy().astype(np.float32)
     half = road.width[0].numpy().astype(np.float32) / 2
-    parts: list[tuple[Face, NDArray]] = []
+    outlines = _outlines(road)
+    parts: list[tuple[Face, NDArray]] = [(Face.VERGE, _verges(road, outlines)), (Face.PAVEMENT, _pavements(road, outlines))]
     surface = lines[drivable]
     parts.append((Face.ROAD, _strips(_offset(surface, half[drivable] + 0.1), _offset(surface, -half[drivable] - 0.1))))
-    parts.append((Face.JUNCTION, _junction_quads(road.junctions[0].numpy().astype(np.float32))))
+    parts.append((Face.JUNCTION, _junction_quads(outlines)))
     marked = kind == int(LaneKind.DRIVING)
     for border, face in ((Border.EDGE, Face.EDGE), (Border.DASHED, Face.DASH), (Border.CENTRE, Face.CENTRE)):
         sides = []
@@ -351,9 +406,11 @@ def build_mesh(road: RoadMap) -> RoadMesh:
     back = -np.stack((np.cos(road.signal_head[0, :, 3].numpy()), np.sin(road.signal_head[0, :, 3].numpy())), -1)[controlled]
     depth = (back * STOP_LINE_WIDTH).astype(np.float32)
     parts.append((Face.STOP, np.stack((ends[:, 0], ends[:, 1], ends[:, 1] + depth, ends[:, 0] + depth), 1)))
+    ground = np.ascontiguousarray(np.concatenate([quads for _, quads in parts]).astype(np.float32))
     return RoadMesh(
-        ground=np.ascontiguousarray(np.concatenate([quads for _, quads in parts]).astype(np.float32)),
+        ground=ground,
         ground_class=np.concatenate([np.full(len(quads), int(face), np.int32) for face, quads in parts]),
+        ground_extent=extents(ground),
         **_scenery_faces(road),
     )
 

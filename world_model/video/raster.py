@@ -13,6 +13,7 @@ from numba import njit
 
 NEAR = 0.25  # m, nothing closer to the camera is drawn
 BACKGROUND = -1  # sky or bare ground
+_SLACK = 5.0  # m, more than the camera's tilt moves anything towards it
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -82,17 +83,28 @@ def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
             buffer[row, column] = face
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _beside_view(x, y, extent, half_view):
+    """Whether a face is out of the picture whose first corner is x m ahead and y m aside and whose others are within `extent` of it."""
+    ahead = x + extent + _SLACK
+    return ahead < 0 or abs(y) - extent > ahead * half_view
+
+
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_ground(quads, faces, first_index, pose, camera, reach, buffer):
-    """Paint ground quads [G, 4, 2] (world) in order; pose = x, y, heading of the ego, camera = focal, height, forward, pitch."""
+def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
+    """Paint ground quads [G, 4, 2] (world) in order; pose = x, y, heading of the ego, camera = focal, height, forward, pitch.
+
+    No corner of a quad is farther from its first one than its extent [G], m.
+    """
     cos, sin = math.cos(pose[2]), math.sin(pose[2])
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
     points = np.empty((4, 3), np.float32)
     unused = np.empty((1, 1), np.float32)
+    half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
         dx, dy = quads[q, 0, 0] - pose[0], quads[q, 0, 1] - pose[1]
-        if dx * dx + dy * dy > reach * reach:
+        if dx * dx + dy * dy > reach * reach or _beside_view(dx * cos + dy * sin - forward, dy * cos - dx * sin, extents[q], half_view):
             continue
         front = -1e9
         for i in range(4):
@@ -108,16 +120,20 @@ def draw_ground(quads, faces, first_index, pose, camera, reach, buffer):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_solid(quads, normals, first_index, pose, camera, reach, buffer, inverse_depth):
-    """Draw standing faces [Q, 4, 3] (world) that look at the camera, nearest first by depth test."""
+def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer, inverse_depth):
+    """Draw standing faces [Q, 4, 3] (world) within reach [Q] that look at the camera, nearest first by depth test.
+
+    No corner of a face is farther from its first one over the ground than its extent [Q], m.
+    """
     cos, sin = math.cos(pose[2]), math.sin(pose[2])
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
     eye_x, eye_y = pose[0] + forward * cos, pose[1] + forward * sin
     points = np.empty((4, 3), np.float32)
+    half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
         dx, dy, dz = quads[q, 0, 0] - eye_x, quads[q, 0, 1] - eye_y, quads[q, 0, 2] - above
-        if dx * dx + dy * dy > reach * reach:
+        if dx * dx + dy * dy > reach[q] * reach[q] or _beside_view(dx * cos + dy * sin, dy * cos - dx * sin, extents[q], half_view):
             continue
         if dx * normals[q, 0] + dy * normals[q, 1] + dz * normals[q, 2] >= 0:
             continue

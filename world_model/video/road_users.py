@@ -14,7 +14,7 @@ from .mesh import Face
 
 SHAPES = VAN + 1
 _FACES = {
-    Paint.GLASS: Face.CABIN, Paint.TYRE: Face.WHEEL, Paint.HEAD: Face.FRONT_LAMP,
+    Paint.GLASS: Face.CABIN, Paint.TYRE: Face.WHEEL, Paint.HEAD: Face.FRONT_LAMP, Paint.SIGN: Face.FRONT_LAMP,
     Paint.TAIL: Face.REAR_LAMP, Paint.STOP: Face.REAR_LAMP,
 }  # fmt: skip
 
@@ -38,7 +38,7 @@ def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int6
                 tint[shape, f, 0] = 1.0
             elif paint == Paint.CARGO:
                 tint[shape, f] = [BLEACHED[0], *3 * [BLEACHED[1]]]
-            elif paint not in _FACES:
+            elif paint not in _FACES or paint == Paint.SIGN:  # a lamp of its own colour
                 tint[shape, f, 1:] = FIXED[paint]
     return corners, normals, classes, tint, np.array([len(b.paint) for b in bodies])
 
