@@ -189,6 +189,7 @@ class _Set:
         elif name.endswith("fade"):
             node.set_color(p3d.LColor(1, 1, 1, 1), 1)
             node.set_depth_write(False)
+            node.set_depth_offset(1)  # over what was drawn at this very depth
         elif name != "solid":
             node.set_texture_off(self._fade, 1)
         return node

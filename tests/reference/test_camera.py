@@ -11,8 +11,9 @@ import pytest
 import torch
 from xpeng_world.camera import CAMERA, Camera
 from xpeng_world.errors import SimulatorError
+from xpeng_world.reference.atmosphere import LOOKS
 from xpeng_world.reference.camera import ReferenceCamera
-from xpeng_world.road import RoadMap
+from xpeng_world.road import BUILDINGS, RoadMap
 from xpeng_world.scene import AgentKind, Appearance, Scene
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
@@ -180,3 +181,23 @@ def test_without_panda3d_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "panda3d", None)
     with pytest.raises(SimulatorError, match=r"pip install xpeng-world\[reference\]"):
         ReferenceCamera()
+
+
+def test_buildings_fade_into_the_haze_as_far_as_they_are(camera) -> None:
+    road = roads.straight_road(scenery=True)
+    distances = (40.0, 110.0)
+    scenes = []
+    for away in (*distances, None):
+        kinds, boxes, paint = torch.zeros_like(road.scenery_kind), road.scenery.clone(), road.scenery_colour.clone()
+        if away is not None:
+            kinds[0, 0] = int(BUILDINGS[0])
+            boxes[0, 0] = torch.tensor([away, 0.35 * away, 0.0, 1.6, 0.3 * away, 0.2 * away])  # as large in either picture
+        paint[0, 0] = torch.tensor([0.9, 0.1, 0.1])
+        changed = dataclasses.replace(road, scenery_kind=kinds, scenery=boxes, scenery_colour=paint)
+        scenes.append(roads.scene_on(changed, (0.0, -1.75, 0.0), appearance=Appearance.RAIN))
+    *walls, empty = (picture(camera, scene).astype(int) for scene in scenes)
+    red = [(wall[..., 0] - wall[..., 2])[np.abs(wall - empty).max(-1) > 12] for wall in walls]
+    assert min(map(len, red)) > 30
+    near, far = (away - 0.8 - CAMERA.forward for away in distances)
+    bricks = [np.quantile(values, 0.97) for values in red]  # the rest are windows, in part
+    assert bricks[1] / bricks[0] == pytest.approx(math.exp((near - far) / LOOKS[Appearance.RAIN].haze), abs=0.13)
