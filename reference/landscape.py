@@ -25,7 +25,7 @@ from ..roadside import (
     is_town,
     mast,
     walked,
-)  # fmt: skip
+)
 from . import meshes
 from .meshes import Array, Mesh
 from .standing import stand_up

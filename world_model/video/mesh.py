@@ -24,11 +24,12 @@ from ...roadside import (
     Strip,
     around,
     beside_edges,
+    beside_road,
     has_barrier,
     is_town,
     mast,
     walked,
-)  # fmt: skip
+)
 
 MARKING_WIDTH = 0.18  # m
 DASH_ON, DASH_PERIOD = 3.0, 9.0  # m
@@ -210,17 +211,6 @@ def _junction_quads(outlines: Sequence[NDArray[np.float32]]) -> NDArray[np.float
     return np.stack(quads).astype(np.float32) if quads else np.zeros((0, 4, 2), np.float32)
 
 
-def _verges(road: RoadMap, outlines: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Quads [n, 4, 2] of the ground beside lanes without a neighbour, and around junctions."""
-    kind, half = road.kind[0].numpy(), road.width[0].numpy() / 2
-    lanes = np.isin(kind, (int(LaneKind.DRIVING), int(LaneKind.SHOULDER)))
-    shared = (int(Border.DASHED), int(Border.CENTRE))
-    left, right = (lanes & ~np.isin(border[0].numpy(), shared) for border in (road.left_border, road.right_border))
-    strips = [Strip(int(lane), float(half[lane]), float(half[lane]) + VERGE) for lane in np.flatnonzero(left)]
-    strips += [Strip(int(lane), -float(half[lane]) - VERGE, -float(half[lane])) for lane in np.flatnonzero(right)]
-    return _beside(road, strips, outlines, VERGE)
-
-
 def _pavements(road: RoadMap, outlines: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Quads [n, 4, 2] of the ways for people, and in town of the ground beside solid edges and around junctions."""
     town = is_town(road)
@@ -228,6 +218,7 @@ def _pavements(road: RoadMap, outlines: Sequence[NDArray[np.float32]]) -> NDArra
 
 
 def _beside(road: RoadMap, strips: Sequence[Strip], outlines: Sequence[NDArray[np.float32]], wide: float) -> NDArray[np.float32]:
+    """Quads [n, 4, 2] of strips beside lanes, and of the ground around junctions."""
     lanes = [strip.lane for strip in strips]
     lines = road.centreline[0].numpy().astype(np.float32)[lanes]
     right, left = (_offset(lines, np.array([strip[side] for strip in strips], np.float32)) for side in (1, 2))
@@ -384,7 +375,8 @@ def build_mesh(road: RoadMap) -> RoadMesh:
     lines = road.centreline[0].numpy().astype(np.float32)
     half = road.width[0].numpy().astype(np.float32) / 2
     outlines = _outlines(road)
-    parts: list[tuple[Face, NDArray]] = [(Face.VERGE, _verges(road, outlines)), (Face.PAVEMENT, _pavements(road, outlines))]
+    verges = _beside(road, beside_road(road, VERGE), outlines, VERGE)
+    parts: list[tuple[Face, NDArray]] = [(Face.VERGE, verges), (Face.PAVEMENT, _pavements(road, outlines))]
     surface = lines[drivable]
     parts.append((Face.ROAD, _strips(_offset(surface, half[drivable] + 0.1), _offset(surface, -half[drivable] - 0.1))))
     parts.append((Face.JUNCTION, _junction_quads(outlines)))
