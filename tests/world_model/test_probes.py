@@ -105,3 +105,14 @@ def test_training_that_is_stopped_goes_on_exactly(logs, tmp_path) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
     with pytest.raises(CheckpointError, match="batch_size=4"):
         train_probes(TrainProbesConfig(str(logs), str(tmp_path / "parts"), steps=6, batch_size=8, threads=torch.get_num_threads()))
+
+
+def test_training_begins_with_the_probes_that_it_is_given(logs, tmp_path) -> None:
+    first = train_probes(config(logs, tmp_path / "first", 2))
+    again = train_probes(config(logs, tmp_path / "again", 1, init=str(first), learning_rate=0.0, seed=5))
+    a, b = (load_file(folder / "probes.safetensors") for folder in (first, again))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(CheckpointError, match="init="):
+        train_probes(config(logs, tmp_path / "again", 1, seed=5))
+    with pytest.raises(CheckpointError, match="no probes in"):
+        train_probes(config(logs, tmp_path / "third", 1, init=str(tmp_path)))

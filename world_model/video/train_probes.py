@@ -32,6 +32,7 @@ class TrainProbesConfig:
 
     data: str | list[str] = "runs/logs"  # folder of shards, or several; the train split is used
     out: str = "runs/probes"
+    init: str = "none"  # folder of trained probes to start from
     seed: int = 0
     steps: int = 2500  # optimiser steps of the whole schedule
     batch_size: int = 32
@@ -50,12 +51,12 @@ def train_probes(config: TrainProbesConfig) -> Path:
 
     Raises:
         DataError: no such clips.
-        CheckpointError: a state in the folder that is damaged or of another run.
+        CheckpointError: a state in the folder that is damaged or of another run; no probes to start from.
     """
     torch.set_num_threads(config.threads)
     store = open_store(config.data, "train")
     torch.manual_seed(config.seed)
-    probes = Probes().train()
+    probes = (Probes() if config.init == "none" else Probes.load(config.init)).train()
     optimiser = torch.optim.AdamW(probes.parameters(), lr=config.learning_rate, weight_decay=0.01)
     out = Path(config.out)
     step = _restore(config, probes, optimiser, out / "state") if config.resume else 0
@@ -139,8 +140,8 @@ def _restore(config: TrainProbesConfig, probes: Probes, optimiser: torch.optim.O
     meta = read_meta(folder, *STATE)
     if meta is None:
         return 0
-    for key in ("seed", "batch_size", "steps"):
-        was, now = meta["config"][key], getattr(config, key)
+    for key in ("init", "seed", "batch_size", "steps"):
+        was, now = meta["config"].get(key, "none"), getattr(config, key)
         if was != now:
             raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
     load_state(folder, {"probes": probes}, optimiser)
