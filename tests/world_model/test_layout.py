@@ -12,8 +12,10 @@ from xpeng_world.camera import CAMERA
 from xpeng_world.road import BUILDINGS, TREES, LaneKind, SceneryKind
 from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.world_model.video import raster
+from xpeng_world.world_model.video.faces import Face
+from xpeng_world.world_model.video.ground import triangulate
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
-from xpeng_world.world_model.video.mesh import Face, build_mesh, triangulate
+from xpeng_world.world_model.video.mesh import build_mesh
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")

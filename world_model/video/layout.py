@@ -21,7 +21,8 @@ from ...camera import CAMERA, Camera
 from ...facades import lit_windows
 from ...scene import Scene
 from . import raster
-from .mesh import Face, MeshCache, RoadMesh, extents
+from .faces import Face
+from .mesh import MeshCache, RoadMesh, extents
 from .road_users import TABLES, agent_faces
 
 CHANNELS = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...bodies import BLEACHED, FIXED, VAN, Paint, body, face_normals
 from ...scene import AgentKind
-from .mesh import Face
+from .faces import Face
 
 SHAPES = VAN + 1
 _FACES = {
