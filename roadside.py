@@ -13,6 +13,9 @@ from .road import Border, LaneKind, RoadMap
 
 VERGE = 1.8  # m beside the road
 PAVEMENT, KERB = 2.4, 0.3  # m beside a street; the kerb is its inner part
+VERGE_COLOUR = (0.46, 0.46, 0.33)
+PAVEMENT_COLOUR = (0.60, 0.59, 0.56)
+KERB_COLOUR = (0.70, 0.70, 0.68)
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
 STEEL = (0.36, 0.37, 0.39)
 BARRIER_BESIDE = 0.7  # m from the lane's edge

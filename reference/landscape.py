@@ -14,9 +14,12 @@ from ..roadside import (
     BARRIER_STEEL,
     HEAD_SIZE,
     KERB,
+    KERB_COLOUR,
     PAVEMENT,
+    PAVEMENT_COLOUR,
     STEEL,
     VERGE,
+    VERGE_COLOUR,
     DrivenGround,
     Strip,
     around,
@@ -39,9 +42,6 @@ STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
 LENS_RADIUS = 0.40  # m
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
 
-_VERGE = (0.46, 0.46, 0.33)
-_PAVEMENT = (0.60, 0.59, 0.56)
-_KERB = (0.70, 0.70, 0.68)
 _ASPHALT = (0.345, 0.345, 0.36)
 _TRACK = (0.315, 0.315, 0.33)
 _WHITE = (0.90, 0.90, 0.88)
@@ -121,15 +121,15 @@ class _Lanes:
         parts = []
         for i in self._of(LaneKind.DRIVING, LaneKind.SHOULDER):
             half = self.width[i] / 2
-            parts.append(meshes.ribbon(self.line[i], -half - VERGE, half + VERGE, _VERGE))
-        return Mesh.join(parts + [_around(p, VERGE, _VERGE) for p in self.junctions])
+            parts.append(meshes.ribbon(self.line[i], -half - VERGE, half + VERGE, VERGE_COLOUR))
+        return Mesh.join(parts + [_around(p, VERGE, VERGE_COLOUR) for p in self.junctions])
 
     def pavements(self, road: RoadMap) -> Mesh:
         """Ways for people; in town also a kerb and a pavement outside every solid edge and around junctions."""
-        parts = self._ribbons(walked(road), _PAVEMENT)
+        parts = self._ribbons(walked(road), PAVEMENT_COLOUR)
         if self.town:
-            parts += [_around(p, PAVEMENT, _PAVEMENT) for p in self.junctions]
-            parts += self._ribbons(beside_edges(road, PAVEMENT), _PAVEMENT) + self._ribbons(beside_edges(road, KERB), _KERB)
+            parts += [_around(p, PAVEMENT, PAVEMENT_COLOUR) for p in self.junctions]
+            parts += self._ribbons(beside_edges(road, PAVEMENT), PAVEMENT_COLOUR) + self._ribbons(beside_edges(road, KERB), KERB_COLOUR)
         return Mesh.join(parts)
 
     def _ribbons(self, strips: list[Strip], colour: tuple[float, float, float]) -> list[Mesh]:

@@ -14,10 +14,8 @@ from xpeng_world.bodies import VAN, VAN_HEIGHT
 from xpeng_world.facades import CELLS, lit_windows, panes, phase
 from xpeng_world.reference.atmosphere import LOOKS
 from xpeng_world.reference.camera import ReferenceCamera
-from xpeng_world.reference.landscape import _PAVEMENT as PAVEMENT_COLOUR
-from xpeng_world.reference.landscape import _VERGE as VERGE_COLOUR
 from xpeng_world.road import BUILDINGS
-from xpeng_world.roadside import STEEL, DrivenGround, mast
+from xpeng_world.roadside import PAVEMENT_COLOUR, STEEL, VERGE_COLOUR, DrivenGround, mast
 from xpeng_world.scene import AgentKind, Appearance
 from xpeng_world.world_model.video.layout import AGENT_CHANNELS, CHANNEL, LayoutRasteriser
 
