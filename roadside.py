@@ -1,4 +1,4 @@
-"""Verges, pavements, masts of signals and crash barriers, as whoever draws one knows them: where they are, and what they are made of."""
+"""Verges, pavements, signals with their masts and crash barriers, as whoever draws them knows: where they are, and of what."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ VERGE_COLOUR = (0.46, 0.46, 0.33)
 PAVEMENT_COLOUR = (0.60, 0.59, 0.56)
 KERB_COLOUR = (0.70, 0.70, 0.68)
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
+LENS_RADIUS = 0.40  # m
+LENS_PITCH = 0.88  # m between the centres of a signal's lenses
+LENS_COLOURS = np.array(
+    [
+        [(0.13, 0.05, 0.05), (0.13, 0.11, 0.04), (0.04, 0.12, 0.08)],
+        [(1.0, 0.13, 0.10), (0.13, 0.11, 0.04), (0.04, 0.12, 0.08)],
+        [(0.13, 0.05, 0.05), (1.0, 0.80, 0.12), (0.04, 0.12, 0.08)],
+        [(0.13, 0.05, 0.05), (0.13, 0.11, 0.04), (0.15, 1.0, 0.50)],
+        [(0.72, 0.05, 0.07), (0.72, 0.05, 0.07), (0.72, 0.05, 0.07)],
+    ],
+    np.float32,
+)  # [SignalState, lens from the top, 3]
 STEEL = (0.36, 0.37, 0.39)
 BARRIER_BESIDE = 0.7  # m from the lane's edge
 BARRIER = (0.42, 0.76)  # m above the ground, from and to
@@ -55,6 +67,17 @@ class DrivenGround:
         along = ((offset * steps).sum(-1) / (steps**2).sum(-1).clip(1e-6)).clip(0, 1)
         gap = offset - along[..., None] * steps
         return (np.hypot(gap[..., 0], gap[..., 1]) < self._reach[near]).any(-1)
+
+
+def _lenses() -> Array:
+    angle = np.pi / 8 + np.arange(8) * np.pi / 4
+    rim = np.stack((np.full(8, -HEAD_SIZE[0] / 2 - 0.03), -LENS_RADIUS * np.cos(angle), LENS_RADIUS * np.sin(angle)), 1)
+    octagon = np.stack((rim[[0, 1, 2, 3]], rim[[0, 3, 4, 7]], rim[[7, 4, 5, 6]]))
+    up = np.array((0.0, 0.0, LENS_PITCH))
+    return np.stack([octagon + up, octagon, octagon - up]).astype(np.float32)
+
+
+LENSES = _lenses()  # [lens from the top, face, corner, 3] m from a head's centre along, to the left of and above the traffic that it serves
 
 
 def mast(head: Array, ground: DrivenGround, traffic_side: int) -> Array:

@@ -15,6 +15,7 @@ from ..roadside import (
     HEAD_SIZE,
     KERB,
     KERB_COLOUR,
+    LENSES,
     PAVEMENT,
     PAVEMENT_COLOUR,
     STEEL,
@@ -39,25 +40,12 @@ LINE_WIDTH = 0.20  # m
 LINE_INSET = 0.12  # m from a lane's border to the middle of a solid line
 ZEBRA = 0.5  # m, a stripe of a crossing
 STOP_LINE_WIDTH = 0.5  # m, before the line where vehicles stop
-LENS_RADIUS = 0.40  # m
-LENS_PITCH = 0.88  # m between the centres of a signal's lenses
 
 _ASPHALT = (0.345, 0.345, 0.36)
 _TRACK = (0.315, 0.315, 0.33)
 _WHITE = (0.90, 0.90, 0.88)
 _YELLOW = (0.92, 0.71, 0.16)
 _HOUSING = (0.055, 0.06, 0.06)
-
-LENS_COLOURS = np.array(
-    [
-        [(0.13, 0.05, 0.05), (0.13, 0.11, 0.04), (0.04, 0.12, 0.08)],
-        [(1.0, 0.13, 0.10), (0.13, 0.11, 0.04), (0.04, 0.12, 0.08)],
-        [(0.13, 0.05, 0.05), (1.0, 0.80, 0.12), (0.04, 0.12, 0.08)],
-        [(0.13, 0.05, 0.05), (0.13, 0.11, 0.04), (0.15, 1.0, 0.50)],
-        [(0.72, 0.05, 0.07), (0.72, 0.05, 0.07), (0.72, 0.05, 0.07)],
-    ],
-    np.float32,
-)  # [SignalState, lens from the top, 3]
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,8 @@ def build_landscape(road: RoadMap) -> Landscape:
     solid += [_mast(head, lanes, int(road.traffic_side[0])) for head in heads]
     lenses = np.zeros((len(road.signal_lane[0]), 3, 3, 4, 3), np.float32)
     for index, head in zip(signals, heads, strict=True):
-        lenses[index] = _lenses(head)
+        x, y, z, heading = (float(v) for v in head)
+        lenses[index] = meshes.place(LENSES + np.array((0, 0, z), np.float32), x, y, heading)
     flat = {"verge": lanes.verges(), "pavement": lanes.pavements(road), "road": lanes.surfaces(), "marking": lanes.markings(road, signals)}
     return Landscape(
         flat=flat,
@@ -206,18 +195,6 @@ def _stop_lines(stops: Array) -> Mesh:
 
 def _around(points: Array, wide: float, colour: tuple[float, float, float]) -> Mesh:
     return meshes.quads(meshes.flat(around(points, wide)), colour)
-
-
-def _lenses(head: Array) -> Array:
-    """Faces [3, 3, 4, 3] of a signal's lenses from the top; they look against the traffic's heading."""
-    x, y, z, heading = (float(v) for v in head)
-    angle = np.pi / 8 + np.arange(8) * np.pi / 4
-    out = []
-    for lens in range(3):
-        rim = np.stack((np.full(8, -HEAD_SIZE[0] / 2 - 0.03), -LENS_RADIUS * np.cos(angle), LENS_RADIUS * np.sin(angle)), 1)
-        rim[:, 2] += z + (1 - lens) * LENS_PITCH
-        out.append(np.stack((rim[[0, 1, 2, 3]], rim[[0, 3, 4, 7]], rim[[7, 4, 5, 6]])))
-    return meshes.place(np.array(out, np.float32), x, y, heading)
 
 
 def _mast(head: Array, lanes: _Lanes, side: int) -> Mesh:

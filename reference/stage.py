@@ -12,11 +12,12 @@ import numpy as np
 
 from ..camera import Camera
 from ..road import BUILDINGS, RoadMap, SceneryKind
+from ..roadside import LENS_COLOURS
 from ..scene import Appearance, Scene
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
 from .bodies import mirrored, pose_bodies, shadows
-from .landscape import LENS_COLOURS, Landscape, build_landscape
+from .landscape import Landscape, build_landscape
 from .meshes import Array, Mesh, face_normals, flat, quads
 from .panda import p3d
 

@@ -42,6 +42,7 @@ class FidelityConfig:
     part: str = "pictures"  # of PARTS, or all
     clips: int = 16  # of each folder
     seconds: int | None = None  # of the long rollouts: 8 of traffic, else 20, when None
+    start: int = 0  # s of every clip that the parts pictures and reading leave out
     steps: int = 1  # denoising steps a frame
     shortcut: bool = False  # whether they paint one of the frames that could be there, for weights trained for it
     strips: int = 3
@@ -61,12 +62,16 @@ class FidelityConfig:
         if self.data is not None and set(OF_CLIPS) & set(parts):
             words.append(f"data={_names(self.data)} clips={self.clips} seconds={self.horizon}")
             words.append(f"traffic=[{','.join(self.traffic)}] rollouts={self.rollouts}" if "traffic" in parts else f"steps={self.steps}")
-            words += ["shortcut=true"] * self.shortcut
+            words += ["shortcut=true"] * self.shortcut + [f"start={self.start}"] * (self.start > 0)
         if "outcomes" in parts:
             words.append(f"failures={self.failures}")
         if "ranking" in parts:
             words.append(f"suite={self.suite}" + ("" if self.episodes is None else f" episodes={self.episodes}"))
         return " ".join([*words, f"seed={self.seed}"])
+
+    def ending(self, part: str) -> str:
+        """What the names of a part's figures end with, to tell those begun in the midst of a drive from others."""
+        return f"_after_{self.start}s" if self.start and part in ("pictures", "reading") else ""
 
     @property
     def horizon(self) -> int:
@@ -89,7 +94,7 @@ def fidelity(config: FidelityConfig) -> Path:
     parts = ALL if config.part == "all" else (config.part,)
     if parts[0] not in PARTS:
         raise ConfigError(f"unknown part '{config.part}'; {nearest(config.part, (*PARTS, 'all'))}")
-    for name, least in (("clips", 1), ("seconds", 1), ("steps", 1), ("failures", 1), ("strips", 0), ("rollouts", 1)):
+    for name, least in (("clips", 1), ("seconds", 1), ("steps", 1), ("failures", 1), ("strips", 0), ("rollouts", 1), ("start", 0)):
         value = getattr(config, name)
         if value is not None and value < least:
             raise ConfigError(f"{name}={value} must be at least {least}")
@@ -103,7 +108,8 @@ def fidelity(config: FidelityConfig) -> Path:
     measuring = _Measurement(config, folder)
     figures: dict[str, Estimate] = {}
     for part in parts:
-        figures |= getattr(measuring, part)()
+        found = getattr(measuring, part)()
+        figures |= {key + config.ending(part): estimate for key, estimate in found.items()}
     record = evidence(figures, command=config.command(parts), seconds=time.perf_counter() - began, seeds=[config.seed])
     path = write_evidence(folder / "metrics.json", record)
     _print(figures, path)
@@ -127,7 +133,8 @@ class _Measurement:
 
     @cached_property
     def clips(self) -> list[Clip]:
-        return pictures.held_out_clips(self.data, self.config.clips, self.config.horizon * SECOND)
+        config = self.config
+        return pictures.held_out_clips(self.data, config.clips, config.horizon * SECOND, config.start * SECOND)
 
     @cached_property
     def mean(self) -> Tensor:
@@ -142,7 +149,8 @@ class _Measurement:
         steps = self.config.horizon * SECOND
         found = rollouts.roll_out(self.generator, self.clips, self.mean, self.config.seed, steps, self.config.strips)
         if found is None:
-            print(f"no clip has more than {steps} frames, so nothing is said of rollouts of {self.config.horizon} s")
+            after = f" after the first {self.config.start * SECOND}" * (self.config.start > 0)
+            print(f"no clip has more than {steps} frames{after}, so nothing is said of rollouts of {self.config.horizon} s")
         return found
 
     def pictures(self) -> dict[str, Estimate]:

@@ -39,17 +39,24 @@ def load_generator(world: str, steps: int, layout: LayoutLevel = "full", shortcu
     return FrameGenerator.load(SHIPPED if world == "learned" else world, steps=steps, layout=layout, shortcut=shortcut)
 
 
-def held_out_clips(data: str, count: int, longest: int) -> list[Clip]:
+def held_out_clips(data: str, count: int, longest: int, start: int = 0) -> list[Clip]:
     """Up to `count` clips of the test split with scenes and more than a second, those of more than `longest` frames first.
+
+    Args:
+        data: folder of recorded clips.
+        count: most clips.
+        longest: frames that are asked for; which of two longer clips comes first does not depend on their length.
+        start: frames to leave out at the beginning of every clip.
 
     Raises:
         DataError: there is none.
     """
-    found = [clip for clip in islice(read_clips(data, split="test"), 4 * count) if clip.track is not None and clip.steps > SECOND]
-    found.sort(key=lambda clip: -min(clip.steps, longest + 1))
+    found = [clip for clip in islice(read_clips(data, split="test"), 4 * count) if clip.track is not None and clip.steps > start + SECOND]
+    found.sort(key=lambda clip: -min(clip.steps, start + longest + 1))
     if not found:
-        raise DataError(f"'{data}' has no clip of the test split with scenes and more than {SECOND} frames; record some first")
-    return found[:count]
+        after = f" after the first {start}" if start else ""
+        raise DataError(f"'{data}' has no clip of the test split with scenes and more than {SECOND} frames{after}; record some first")
+    return [clip.window(start, clip.steps - start) for clip in found[:count]]
 
 
 def mean_picture(data: str) -> Tensor:

@@ -204,6 +204,23 @@ def test_short_clips_say_nothing_of_long_rollouts(recorded, tmp_path, monkeypatc
     assert "nothing is said" in capsys.readouterr().out
 
 
+def test_rollouts_begin_in_the_midst_of_a_drive(recorded, tmp_path, monkeypatch):
+    folder = recorded[0]
+    whole = pictures.held_out_clips(folder, 2, 10)
+    later = pictures.held_out_clips(folder, 2, 10, start=4)
+    assert [clip.steps for clip in later] == [clip.steps - 4 for clip in whole]
+    assert torch.equal(later[0].frames, whole[0].frames[4:])
+    assert torch.equal(later[0].actions, whole[0].actions[4:])
+    assert torch.equal(later[0].track.ego.state, whole[0].track.ego.state[:, 4:])
+    with pytest.raises(DataError, match=f"more than 10 frames after the first {STEPS}"):
+        pictures.held_out_clips(folder, 2, 10, start=STEPS)
+    monkeypatch.setattr(pictures, "load_generator", lambda world, steps, layout="full", shortcut=False: Painter(copies=True, level=layout))
+    path = run(folder, tmp_path, clips=1, seconds=1, start=1)
+    found = json.loads(path.read_text())["metrics"]
+    assert found
+    assert all(key.endswith("_after_1s") for key in found)
+
+
 def test_frechet_distance_by_hand():
     mean, cov = np.array([1.0, 2.0]), np.diag([4.0, 9.0])
     assert frechet.frechet_distance(mean, cov, mean, cov) == pytest.approx(0)
@@ -319,6 +336,8 @@ def test_mistakes_are_named(recorded, tmp_path):
         pictures.held_out_clips(str(tmp_path / "nowhere"), 1, 10)
     with pytest.raises(ConfigError, match="clips=0"):
         run(tmp_path, tmp_path, clips=0)
+    with pytest.raises(ConfigError, match="start=-1"):
+        run(tmp_path, tmp_path, start=-1)
     with pytest.raises(ConfigError, match=r"unknown part 'picture'.*pictures"):
         run(tmp_path, tmp_path, part="picture")
     with pytest.raises(ConfigError, match="data is missing"):

@@ -49,7 +49,7 @@ def test_a_road_user_covers_the_same_pixels(camera, kind, ahead, left, heading) 
     seen = np.abs(picture(camera, full) - picture(camera, empty)).max(-1) > 10
     above = np.flatnonzero((share > 0).any(1)).max() - 2  # around its feet is its shadow
     assert (share > 250).sum() > 10
-    assert seen[share > 250].mean() > 0.85  # some parts are as dark as the road
+    assert seen[share > 250].mean() >= 0.85  # some parts are as dark as the road
     beyond = cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
     assert (seen & beyond)[:above].sum() < 0.05 * seen.sum()  # some of the shadow of those that stand askew
 

@@ -19,11 +19,13 @@ from ...batched import Batched
 from ...bodies import shapes_of
 from ...camera import CAMERA, Camera
 from ...facades import lit_windows
+from ...roadside import HEAD_SIZE, LENS_COLOURS, LENSES
 from ...scene import Scene
 from . import raster
 from .faces import Face
 from .mesh import MeshCache, RoadMesh, extents
 from .road_users import TABLES, agent_faces
+from .signals import signal_faces
 
 CHANNELS = (
     "ground", "road", "junction", "edge", "dash", "centre", "stop",
@@ -41,10 +43,8 @@ COVER_CHANNELS = slice(CHANNEL["ground"], CHANNEL["green"] + 1)  # what a pixel 
 REACH = 260.0  # m, how far the layout sees
 FARTHER = {Face.TREE: 330.0, Face.BUILDING: 700.0}  # m, how far what stands out against the sky
 NEAREST = 2.5  # m, the depth at which its inverse, kept as a square root, is 1
-SIGNAL_LENS = 0.8  # m, size of a signal's lens
-SIGNAL_PITCH = 0.88  # m between the lenses of a signal
 MAX_MOVING_FACES = 4000
-SUPERSAMPLING = 2
+SUPERSAMPLING = 3  # as the reference world paints, so that the edges of both cover the same part of a pixel
 
 _FACE_CHANNEL = {
     Face.VERGE: "verge", Face.PAVEMENT: "pavement", Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash",
@@ -165,16 +165,17 @@ class LayoutRasteriser:
         normals = np.empty((MAX_MOVING_FACES, 3), np.float32)
         classes = np.empty(MAX_MOVING_FACES, np.int64)
         owner = np.empty(MAX_MOVING_FACES, np.int64)
-        colours = np.zeros((MAX_MOVING_FACES, 3), np.float32)
+        colours = np.empty((MAX_MOVING_FACES, 3), np.float32)
+        faces = (quads, normals, classes, owner, colours)
         state = agents.state[b].double().numpy()
         n = agent_faces(
             state, shapes_of(agents.kind[b].numpy(), state[:, 7]), agents.valid[b].numpy(), agents.brake[b].numpy(),
             agents.colour[b].numpy(), TABLES, pose, self.camera.forward, REACH, int(Face.REAR_LAMP), int(Face.BRAKE_LAMP),
-            (quads, normals, classes, owner, colours), 0,
+            faces, 0,
         )  # fmt: skip
-        n = raster.signal_faces(
+        n = signal_faces(
             road.signal_head[0].double().numpy(), scene.signals[b].numpy(), pose, REACH,
-            int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), SIGNAL_LENS, SIGNAL_PITCH, quads, normals, classes, owner, n,
+            int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), HEAD_SIZE, LENSES, LENS_COLOURS, faces, n,
         )  # fmt: skip
         buffer = np.full(self._shape, raster.BACKGROUND, np.int32)
         inverse_depth = np.zeros(self._shape, np.float32)

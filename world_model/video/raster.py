@@ -166,40 +166,53 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
     total = np.empty(channels, np.int32)
     line = np.empty((channels, width), np.uint8)  # one row of the picture, which stays in the cache
     area = factor * factor
+    part = (
+        1 << 20
+    ) // area + 1  # a division by the area is a multiplication and a shift, which are faster and as exact for factors up to 7
+    down, ground, rise = np.empty(factor), np.empty(factor), np.empty(factor)  # of each fine row, where nothing stands
     for row in range(height):
+        for i in range(factor):
+            slope = (row * factor + i + 0.5 - fine_height * 0.5) / focal
+            down[i] = slope * cp - sp  # the ray (., slope, 1) meets the ground where depth * down = above
+            ground[i] = down[i] / above if down[i] > 0 else 0.0
+            rise[i] = max(0.0, above - down[i] / max(ground[i], 1e-4)) if ground[i] > 0 else 0.0
         for column in range(width):
-            total[:] = 0
+            first = buffer[row * factor, column * factor]
+            alike = first >= 0
             near = 0.0
             tall = 0.0
             for i in range(factor):
-                fine_row = row * factor + i
-                slope = (fine_row + 0.5 - fine_height * 0.5) / focal
-                # the ray (., slope, 1) meets the ground where depth * (slope * cp - sp) = above
-                down = slope * cp - sp
-                ground = down / above if down > 0 else 0.0
                 for j in range(factor):
-                    face = buffer[fine_row, column * factor + j]
-                    w = inverse_depth[fine_row, column * factor + j]
-                    if face >= fixed:
-                        for c in range(channels):
-                            total[c] += moving[face - fixed, c]
-                    elif face >= 0:
-                        for c in range(channels):
-                            total[c] += static[face, c]
-                    elif ground > 0:
-                        for c in range(channels):
-                            total[c] += ground_palette[c]
+                    alike = alike and buffer[row * factor + i, column * factor + j] == first
+                    w = inverse_depth[row * factor + i, column * factor + j]
                     if w <= 0:
-                        w = ground
-                    if w > 0:
-                        tall += max(0.0, above - down / max(w, 1e-4))
+                        w = ground[i]
+                        tall += rise[i]
+                    else:
+                        tall += max(0.0, above - down[i] / max(w, 1e-4))
                     near = max(near, w)
-            if area == 4:  # as nearly always, and a shift is much faster than a division
+            if alike and first >= fixed:
                 for c in range(channels):
-                    line[c, column] = total[c] >> 2
+                    line[c, column] = moving[first - fixed, c]
+            elif alike:
+                for c in range(channels):
+                    line[c, column] = static[first, c]
             else:
+                total[:] = 0
+                for i in range(factor):
+                    for j in range(factor):
+                        face = buffer[row * factor + i, column * factor + j]
+                        if face >= fixed:
+                            for c in range(channels):
+                                total[c] += moving[face - fixed, c]
+                        elif face >= 0:
+                            for c in range(channels):
+                                total[c] += static[face, c]
+                        elif ground[i] > 0:
+                            for c in range(channels):
+                                total[c] += ground_palette[c]
                 for c in range(channels):
-                    line[c, column] = total[c] // area
+                    line[c, column] = (total[c] * part) >> 20
             line[depth_channel, column] = min(255, int(255 * math.sqrt(min(near * 2.5, 1.0))))
             line[height_channel, column] = min(255, int(255 * min(tall / area / 20.0, 1.0)))
         for c in range(channels):
@@ -333,63 +346,3 @@ def draw_windows(faces, depths, ground_faces, solid, normals, windows, pattern, 
             here = pattern[kind, int(math.floor(up) + windows[wall, 8]) % cells, int(math.floor(along) + windows[wall, 7]) % cells]
             far = min(max(max(wide, tall) - 0.5, 0.0), 1.0)  # where a pixel holds several windows, the mean of all
             bright[row, column] = int(255 * share * (here + far * (pattern[kind].mean() - here)))
-
-
-@njit(cache=True, nogil=True)
-def box_faces(box, low, high, quads, normals, n):
-    """Append the four sides and the top of a box (x, y, heading, length, width) between two heights; returns the new count."""
-    cos, sin = math.cos(box[2]), math.sin(box[2])
-    lx, ly = box[3] * 0.5, box[4] * 0.5
-    fx = (lx, -lx, -lx, lx)
-    fy = (ly, ly, -ly, -ly)
-    for side in range(4):
-        a, b = side, (side + 1) % 4
-        for corner in range(4):
-            k = a if corner == 0 or corner == 3 else b
-            z = low if corner < 2 else high
-            quads[n, corner, 0] = box[0] + fx[k] * cos - fy[k] * sin
-            quads[n, corner, 1] = box[1] + fx[k] * sin + fy[k] * cos
-            quads[n, corner, 2] = z
-        ox = 0.0 if fx[a] != fx[b] else (1.0 if fx[a] > 0 else -1.0)
-        oy = 0.0 if fy[a] != fy[b] else (1.0 if fy[a] > 0 else -1.0)
-        normals[n, 0], normals[n, 1], normals[n, 2] = ox * cos - oy * sin, ox * sin + oy * cos, 0.0
-        n += 1
-    for corner in range(4):
-        quads[n, corner, 0] = box[0] + fx[corner] * cos - fy[corner] * sin
-        quads[n, corner, 1] = box[1] + fx[corner] * sin + fy[corner] * cos
-        quads[n, corner, 2] = high
-    normals[n, 0], normals[n, 1], normals[n, 2] = 0.0, 0.0, 1.0
-    return n + 1
-
-
-@njit(cache=True, nogil=True)
-def signal_faces(heads, states, pose, reach, housing, first_lens, lens, pitch, quads, normals, classes, slots, n):
-    """Append the housing and the lit lens of each signal head near the ego; heads [S, 4] are x, y, z, heading served; slots: -2 - s."""
-    box = np.empty(5, np.float64)
-    for s in range(heads.shape[0]):
-        dx, dy = heads[s, 0] - pose[0], heads[s, 1] - pose[1]
-        if (heads[s, 0] == 0 and heads[s, 1] == 0) or dx * dx + dy * dy > reach * reach or n + 16 > quads.shape[0]:
-            continue
-        cos, sin = math.cos(heads[s, 3]), math.sin(heads[s, 3])
-        z = heads[s, 2]
-        box[0], box[1], box[2], box[3], box[4] = heads[s, 0], heads[s, 1], heads[s, 3], 0.5 * lens, 1.3 * lens
-        end = box_faces(box, z - 1.6 * pitch, z + 1.6 * pitch, quads, normals, n)
-        for i in range(n, end):
-            classes[i] = housing
-            slots[i] = -2 - s
-        n = end
-        state = states[s]
-        if 1 <= state <= 3:
-            centre = z + (2 - state) * pitch
-            x, y = heads[s, 0] - 0.3 * lens * cos, heads[s, 1] - 0.3 * lens * sin
-            half = 0.5 * lens
-            for corner in range(4):
-                side = half if corner == 0 or corner == 3 else -half
-                quads[n, corner, 0] = x - side * sin
-                quads[n, corner, 1] = y + side * cos
-                quads[n, corner, 2] = centre - half if corner < 2 else centre + half
-            normals[n, 0], normals[n, 1], normals[n, 2] = -cos, -sin, 0.0
-            classes[n] = first_lens + state - 1
-            slots[n] = -2 - s
-            n += 1
-    return n
