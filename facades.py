@@ -1,4 +1,4 @@
-"""Windows of buildings, as whoever draws one knows them: how a wall is divided, and which windows are lit.
+"""Buildings as whoever draws one knows them: their roofs, how a wall is divided, how bright its windows are and which are lit.
 
 The windows of a facade repeat every CELLS bays and storeys. A building begins somewhere in that pattern, by its place in the map's scenery.
 """
@@ -16,6 +16,11 @@ from .scene import Appearance
 
 BAY, STOREY = 3.2, 3.2  # m, about what a wall has for a window, along and up
 CELLS = 4
+WALL_BELOW = 1.5  # m; buildings less deep are plain walls
+PITCHED_BELOW = 7.5  # m; lower buildings have a pitched roof
+EAVES = 0.62  # of the height of a building with a pitched roof
+OVERHANG = 0.3  # m of a pitched roof beyond the walls
+BRIGHTEST = 1.25  # brightness of the brightest glass
 _SEED = 3
 _LIT = {Appearance.DUSK: 0.30, Appearance.RAIN: 0.16}  # share of windows
 
@@ -37,10 +42,15 @@ def panes(kind: SceneryKind, appearance: Appearance) -> Panes:
     shade, glow = np.zeros((CELLS, CELLS)), np.zeros((CELLS, CELLS))
     for i in range(CELLS):
         for j in range(CELLS):
-            shade[i, j] = rng.uniform(0.8, 1.25)
+            shade[i, j] = rng.uniform(0.8, BRIGHTEST)
             if share is not None and rng.random() < share:
                 glow[i, j] = rng.uniform(0.8, 1.0)
     return Panes(shade, glow > 0, glow)
+
+
+def roof_colours(colour: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
+    """Colours [..., 3] of a flat roof, of the slopes of a pitched one and of its gables, above walls of some colour."""
+    return 0.55 * colour + 0.12, np.array([0.345, 0.1875, 0.1425]) + 0.18 * colour, 0.9 * colour
 
 
 def phase(index: int) -> tuple[int, int]:
@@ -48,8 +58,12 @@ def phase(index: int) -> tuple[int, int]:
     return index * 7 % CELLS, index * 3 % CELLS
 
 
-def lit_windows(appearance: int) -> npt.NDArray[np.float32]:
-    """Which windows are lit, 1 or 0 by kind of building (in the order of BUILDINGS), storey and bay; none in a light nobody knows."""
-    if appearance not in list(Appearance):
-        return np.zeros((len(BUILDINGS), CELLS, CELLS), np.float32)
-    return np.stack([panes(kind, Appearance(appearance)).lit for kind in BUILDINGS]).astype(np.float32)
+@cache
+def window_patterns(appearance: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """By kind of building (in the order of BUILDINGS), storey and bay: brightness of the glass over BRIGHTEST, and of light behind it.
+
+    In a light that nobody knows no window is lit.
+    """
+    known = [panes(kind, Appearance(appearance if appearance in list(Appearance) else 0)) for kind in BUILDINGS]
+    glow = np.stack([each.glow for each in known]) * (appearance in list(Appearance))
+    return np.stack([each.shade for each in known]).astype(np.float32) / np.float32(BRIGHTEST), glow.astype(np.float32)

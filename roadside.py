@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from .bodies import Array, box
 from .road import Border, LaneKind, RoadMap
@@ -123,17 +122,7 @@ def is_town(road: RoadMap) -> bool:
 def beside_edges(road: RoadMap, wide: float) -> list[Strip]:
     """Ground outside the solid edges of the lanes for vehicles of a road map [1], `wide` m of it."""
     driven = road.kind[0] == int(LaneKind.DRIVING)
-    return _beside(road, wide, *(driven & (border[0] == int(Border.EDGE)) for border in (road.left_border, road.right_border)))
-
-
-def beside_road(road: RoadMap, wide: float) -> list[Strip]:
-    """Ground beside the lanes for vehicles, and the shoulders, of a road map [1] where no other lane is, `wide` m of it."""
-    lanes = (road.kind[0] == int(LaneKind.DRIVING)) | (road.kind[0] == int(LaneKind.SHOULDER))
-    shared = lambda border: (border[0] == int(Border.DASHED)) | (border[0] == int(Border.CENTRE))
-    return _beside(road, wide, *(lanes & ~shared(border) for border in (road.left_border, road.right_border)))
-
-
-def _beside(road: RoadMap, wide: float, left: Tensor, right: Tensor) -> list[Strip]:
+    left, right = (driven & (border[0] == int(Border.EDGE)) for border in (road.left_border, road.right_border))
     half = (road.width[0] / 2).tolist()
     strips = [Strip(lane, half[lane], half[lane] + wide) for lane in left.nonzero().flatten().tolist()]
     return strips + [Strip(lane, -half[lane] - wide, -half[lane]) for lane in right.nonzero().flatten().tolist()]

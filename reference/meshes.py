@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import polylines
 from ..bodies import Array as Array
 from ..bodies import box as box
 from ..bodies import face_normals as face_normals
@@ -84,86 +85,18 @@ def flat(points: npt.ArrayLike) -> Array:
     return np.concatenate((points, np.zeros_like(points[..., :1])), -1)
 
 
-def clean(polyline: npt.ArrayLike, tolerance: float = 0.02) -> Array:
-    """A polyline [P, 2] without repeated vertices and without those on a straight line."""
-    points = np.asarray(polyline, np.float64)
-    keep = np.concatenate(([True], np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-3))
-    points = points[keep]
-    chosen = [0]
-    for i in range(1, len(points) - 1):
-        chord = points[i + 1] - points[chosen[-1]]
-        skipped = points[chosen[-1] + 1 : i + 1] - points[chosen[-1]]
-        off = np.abs(chord[0] * skipped[:, 1] - chord[1] * skipped[:, 0]) / max(float(np.hypot(*chord)), 1e-6)
-        if off.max() > tolerance:
-            chosen.append(i)
-    if len(points) > 1:
-        chosen.append(len(points) - 1)
-    return points[chosen].astype(np.float32)
-
-
-def offset(polyline: Array, distance: float) -> Array:
-    """The polyline [P, 2] shifted to its left by `distance` (m), mitred at its corners."""
-    direction = np.diff(polyline, axis=0)
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True).clip(1e-6)
-    normal = np.stack((-direction[:, 1], direction[:, 0]), 1)
-    joint = np.concatenate((normal[:1], normal[:-1] + normal[1:], normal[-1:]))
-    joint /= np.linalg.norm(joint, axis=1, keepdims=True).clip(1e-6)
-    towards = np.concatenate((normal[:1], normal))
-    return polyline + distance * joint / (joint * towards).sum(1, keepdims=True).clip(0.5)
-
-
-def ribbon(polyline: Array, right: float, left: float, colour: npt.ArrayLike) -> Mesh:
-    """The strip of ground between two lateral offsets of a polyline [P, 2] (m, positive to the left)."""
-    if len(polyline) < 2:
-        return EMPTY
-    position = flat(np.concatenate((offset(polyline, right), offset(polyline, left))))
-    at, count = np.arange(len(polyline) - 1)[:, None], len(polyline)
-    triangles = at + np.array([0, 1, count + 1, 0, count + 1, count])
+def flats(corners: npt.ArrayLike, colour: npt.ArrayLike) -> Mesh:
+    """A mesh of quadrilaterals [Q, 4, 2] on the ground."""
+    position = flat(np.asarray(corners, np.float32).reshape(-1, 2))
+    triangles = _QUAD[None] + 4 * np.arange(len(position) // 4)[:, None, None]
     return mesh(position, colour, (0.0, 0.0, 1.0), triangles)
 
 
-def piece(polyline: Array, start: float, end: float) -> Array:
-    """The part of a polyline [P, 2] between two arc lengths in m."""
-    arc = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(polyline, axis=0), axis=1))))
-    inside = (arc > start) & (arc < end)
-    at = np.concatenate(([start], arc[inside], [end]))
-    return np.stack((np.interp(at, arc, polyline[:, 0]), np.interp(at, arc, polyline[:, 1])), 1).astype(np.float32)
-
-
-def length(polyline: Array) -> float:
-    """Length of a polyline [P, 2] in m."""
-    return float(np.linalg.norm(np.diff(polyline, axis=0), axis=1).sum())
-
-
 def polygon(points: npt.NDArray[Any], colour: npt.ArrayLike) -> Mesh:
-    """A flat simple polygon [V, 2], convex or not, by ear clipping."""
+    """A flat simple polygon [V, 2], convex or not."""
     if len(points) < 3:
         return EMPTY
-    points = points.astype(np.float64)
-    if _area(points) < 0:
-        points = points[::-1]
-    rest, triangles = list(range(len(points))), []
-    while len(rest) > 3:
-        ear = next((k for k in range(len(rest)) if _is_ear(points, rest, k)), 0)
-        triangles.append((rest[ear - 1], rest[ear], rest[(ear + 1) % len(rest)]))
-        del rest[ear]
-    triangles.append((rest[0], rest[1], rest[2]))
-    return mesh(flat(points), colour, (0.0, 0.0, 1.0), triangles)
-
-
-def _area(points: npt.NDArray[Any]) -> float:
-    x, y = points.T
-    return float(0.5 * (x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
-
-
-def _is_ear(points: npt.NDArray[Any], rest: list[int], k: int) -> bool:
-    a, b, c = points[rest[k - 1]], points[rest[k]], points[rest[(k + 1) % len(rest)]]
-    cross = lambda p, q, r: (q[0] - p[0]) * (r[..., 1] - p[1]) - (q[1] - p[1]) * (r[..., 0] - p[0])
-    if cross(a, b, c) <= 1e-9:
-        return False
-    others = points[[i for i in rest if i not in (rest[k - 1], rest[k], rest[(k + 1) % len(rest)])]]
-    inside = (cross(a, b, others) > 0) & (cross(b, c, others) > 0) & (cross(c, a, others) > 0)
-    return not bool(inside.any())
+    return mesh(flat(points), colour, (0.0, 0.0, 1.0), polylines.triangulate(points))
 
 
 def lathe(profile: Sequence[tuple[float, float]], sides: int, twist: float = 0.0) -> tuple[Array, Array, Index]:

@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..facades import PITCHED_BELOW, WALL_BELOW
 from ..geometry import box_corners, boxes_overlap
 from ..road import BUILDINGS, LaneKind, RoadMap, SceneryKind
 
 CLEARANCE = 2.0  # m between anything that stands and the edge of a lane or junction
 MOST_BOXES = 500
-GABLE_BELOW = 7.5  # m; lower buildings get a pitched roof
-WALL_BELOW = 1.5  # m; buildings less deep are plain walls
 MOTORWAY_SPEED = 25.0  # m/s; maps with faster lanes are furnished as motorways
 
 _WALLS = np.array([
@@ -153,7 +152,7 @@ class _Placer:
 def _vary(boxes: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Kinds [K] where every third tall building has bands of windows, every third is glass, and every third tree a conifer."""
     place = np.arange(len(kinds))
-    tall = (kinds == int(SceneryKind.BUILDING)) & (boxes[:, 5] >= GABLE_BELOW) & (boxes[:, 3:5].min(-1) >= WALL_BELOW)
+    tall = (kinds == int(SceneryKind.BUILDING)) & (boxes[:, 5] >= PITCHED_BELOW) & (boxes[:, 3:5].min(-1) >= WALL_BELOW)
     varied = np.where(tall, np.array([int(kind) for kind in BUILDINGS])[place % len(BUILDINGS)], kinds)
     return np.where((kinds == int(SceneryKind.TREE)) & (place % 3 == 0), int(SceneryKind.CONIFER), varied)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from ..facades import BAY, CELLS, STOREY, phase
+from ..facades import BAY, CELLS, EAVES, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
 from ..road import BUILDINGS, TREES, RoadMap, SceneryKind
+from ..trees import BARK, CROWN_SIDES, CROWNS, TRUNK_SIDES, TRUNK_TOP, crowns, tones, trunk_radius, trunks
 from . import meshes
 from .meshes import Array, Mesh
-from .scenery import GABLE_BELOW, WALL_BELOW
-
-_BARK = (0.34, 0.25, 0.18)
 
 
 def stand_up(road: RoadMap) -> tuple[list[list[Mesh]], list[Mesh], list[Mesh]]:
@@ -29,8 +28,7 @@ def stand_up(road: RoadMap) -> tuple[list[list[Mesh]], list[Mesh], list[Mesh]]:
             facades[BUILDINGS.index(SceneryKind(kind))].append(meshes.placed(walls, x, y, heading))
             solid.append(meshes.placed(roof, x, y, heading))
         elif kind in TREES:
-            conifer = kind == SceneryKind.CONIFER
-            solid.append(meshes.placed(_tree(length, width, height, colour, index, conifer), x, y, 0.7 * index))
+            solid.append(_tree(boxes[index], colour, index, SceneryKind(kind)))
             shade.append(meshes.polygon(np.array([x, y]) + 0.45 * np.array([length, width]) * _OCTAGON, 0.0))
         elif kind == SceneryKind.POLE:
             post = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)
@@ -44,8 +42,8 @@ _OCTAGON = np.stack((np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.
 def _building(length: float, width: float, height: float, colour: Array, index: int) -> tuple[Mesh, Mesh]:
     """Walls with texture coordinates in windows, and the roof."""
     a, b = length / 2, width / 2
-    gabled = height < GABLE_BELOW
-    eaves = 0.62 * height if gabled else height
+    gabled = height < PITCHED_BELOW
+    eaves = EAVES * height if gabled else height
     walls = meshes.box(-a, a, -b, b, 0.0, eaves)[:4]
     storeys = max(1, round(eaves / STOREY))
     uv = np.zeros((4, 4, 2), np.float32)
@@ -56,7 +54,7 @@ def _building(length: float, width: float, height: float, colour: Array, index: 
     foot = np.repeat(colour[None, None], 4, 1) * np.array([0.80, 0.80, 1.0, 1.0], np.float32)[None, :, None]
     facade = meshes.quads(walls, foot, uv / CELLS)
     if not gabled:
-        return facade, meshes.quads(meshes.box(-a, a, -b, b, 0.0, height)[4:5], 0.55 * colour + 0.12)
+        return facade, meshes.quads(meshes.box(-a, a, -b, b, 0.0, height)[4:5], roof_colours(colour)[0])
     return facade, _gable(a, b, eaves, height, colour)
 
 
@@ -64,7 +62,7 @@ def _gable(a: float, b: float, eaves: float, height: float, colour: Array) -> Me
     """A pitched roof whose ridge runs along the longer side."""
     swap = b > a
     a, b = (b, a) if swap else (a, b)
-    over = 0.3
+    over = OVERHANG
     slopes = np.array(
         [
             [(-a - over, -b - over, eaves), (a + over, -b - over, eaves), (a + over, 0, height), (-a - over, 0, height)],
@@ -74,24 +72,21 @@ def _gable(a: float, b: float, eaves: float, height: float, colour: Array) -> Me
         ],
         np.float32,
     )
-    tiles = np.array([0.46, 0.25, 0.19], np.float32) * 0.75 + 0.18 * colour
-    roof = meshes.quads(slopes, np.stack((tiles, tiles, 0.9 * colour, 0.9 * colour))[:, None])
+    _, tiles, gable = roof_colours(colour)
+    roof = meshes.quads(slopes, np.stack((tiles, tiles, gable, gable))[:, None])
     return meshes.placed(roof, 0.0, 0.0, np.pi / 2) if swap else roof
 
 
-def _tree(length: float, width: float, height: float, colour: Array, index: int, conifer: bool) -> Mesh:
+def _tree(box: Array, colour: Array, index: int, kind: SceneryKind) -> Mesh:
     """A trunk and a crown, broad or conical."""
-    trunk_top = 0.16 * height if conifer else 0.34 * height
-    thick = 0.022 * height + 0.05
-    points, normals, triangles = meshes.lathe(((thick, 0.0), (0.8 * thick, trunk_top + 0.1 * height)), 4)
-    trunk = meshes.mesh(points, _BARK, normals, triangles)
-    profile: tuple[tuple[float, float], ...]
-    if conifer:
-        profile = ((0.50, trunk_top / height), (0.27, 0.55), (0.0, 1.0))
-    else:
-        profile = ((0.22, 0.28), (0.48, 0.48), (0.44, 0.74), (0.18, 0.95), (0.0, 1.0))
-    points, normals, triangles = meshes.lathe(profile, 6, twist=1.3 * index)
-    lobes = 1.0 + 0.12 * np.sin(5.1 * np.arange(len(points)) + index)
-    crown = points * np.stack((length * lobes, width * lobes, np.full(len(points), height)), 1)
-    tone = (0.72 + 0.40 * points[:, 2:]) * (0.94 + 0.06 * (index % 3))
-    return Mesh.join((trunk, meshes.mesh(crown, colour * tone, normals, triangles)))
+    place = (box[None], np.array([index]), kind)
+    thick = float(trunk_radius(box[5]))
+    _, normals, triangles = meshes.lathe(((thick, 0.0), (0.8 * thick, TRUNK_TOP[kind] * float(box[5]))), TRUNK_SIDES)
+    trunk = _turned(trunks(*place), BARK, normals, triangles, index)
+    _, normals, triangles = meshes.lathe(CROWNS[kind], CROWN_SIDES, twist=1.3 * index)
+    tone = np.repeat(tones(*place[1:])[0], CROWN_SIDES)[:, None]
+    return Mesh.join((trunk, _turned(crowns(*place), colour * tone, normals, triangles, index)))
+
+
+def _turned(rings: Array, colour: npt.ArrayLike, normals: Array, triangles: meshes.Index, index: int) -> Mesh:
+    return meshes.mesh(rings.reshape(-1, 3), colour, meshes.place(normals, 0.0, 0.0, 0.7 * index), triangles)

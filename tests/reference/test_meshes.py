@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from xpeng_world import polylines
 from xpeng_world.reference import meshes
 
 
@@ -18,13 +19,13 @@ def test_a_polygon_that_is_not_convex_is_covered_once():
 
 def test_a_ribbon_has_its_width_along_a_bend():
     line = np.array([(0, 0), (10, 0), (10, 10)], np.float32)
-    assert area(meshes.ribbon(line, -1.0, 1.0, 0.5)) == pytest.approx(40.0)
-    assert area(meshes.ribbon(line, 1.0, 3.0, 0.5)) == pytest.approx(2 * (2 * 10 - 2 * 2))
+    assert area(meshes.flats(polylines.ribbon(line, -1.0, 1.0), 0.5)) == pytest.approx(40.0)
+    assert area(meshes.flats(polylines.ribbon(line, 1.0, 3.0), 0.5)) == pytest.approx(2 * (2 * 10 - 2 * 2))
 
 
 def test_tiles_share_out_every_triangle_once():
     line = np.stack((np.linspace(0, 200, 21), np.zeros(21)), 1).astype(np.float32)
-    whole = meshes.ribbon(line, -1.0, 1.0, 0.5)
+    whole = meshes.flats(polylines.ribbon(line, -1.0, 1.0), 0.5)
     tiles = whole.tiles(64.0)
     assert len(tiles) > 3
     assert sum(len(tile.triangles) for tile in tiles.values()) == len(whole.triangles)
@@ -33,7 +34,7 @@ def test_tiles_share_out_every_triangle_once():
 
 def test_cleaning_keeps_bends_and_drops_repeated_and_straight_points():
     line = np.array([(0, 0), (0, 0), (5, 0), (10, 0), (10, 10), (10, 10)], np.float32)
-    assert meshes.clean(line).tolist() == [[0, 0], [10, 0], [10, 10]]
+    assert polylines.clean(line).tolist() == [[0, 0], [10, 0], [10, 10]]
 
 
 def test_box_faces_look_outward():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import math
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from xpeng_world.camera import CAMERA
+from xpeng_world.facades import window_patterns
+from xpeng_world.polylines import triangulate
 from xpeng_world.road import BUILDINGS, TREES, LaneKind, SceneryKind
-from xpeng_world.scene import AgentKind, Ego
+from xpeng_world.scene import AgentKind, Appearance, Ego
+from xpeng_world.trees import crowns
 from xpeng_world.world_model.video import raster
 from xpeng_world.world_model.video.faces import Face
-from xpeng_world.world_model.video.ground import triangulate
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
 from xpeng_world.world_model.video.mesh import build_mesh
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
@@ -21,6 +24,9 @@ from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
 roads = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(roads)
+
+
+GLASS = torch.from_numpy(window_patterns(int(Appearance.DAYLIGHT))[0])  # [kinds, storeys, bays]
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +238,7 @@ def test_walls_have_a_window_in_the_middle_of_every_bay(rasterise) -> None:
         for storey in range(3):
             u, v = pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.53))
             if 0 <= v < CAMERA.height:
-                assert window[int(v), int(u)] > 0.98
+                assert (window[int(v), int(u)] - GLASS[BUILDINGS.index(SceneryKind.BUILDING)]).abs().min() < 0.01
             u, v = pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.06))
             assert window[int(v), int(u)] < 0.4
     assert window[channels[CHANNEL["building"]] < 0.1].max() == 0.0
@@ -243,18 +249,18 @@ def test_windows_too_small_to_see_leave_their_share(rasterise) -> None:
         channels = rasterise(roads.scene_on(block(16.0, 32.0, 32.0, x, 0.0, heading), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
         wall = (channels[CHANNEL["building"]] > 0.99) & (channels[CHANNEL["normal_z"]] < 0.51)
         assert wall.sum() > 40
-        assert channels[CHANNEL["window"]][wall].mean() == pytest.approx(0.6 * 0.53, abs=0.04)
+        assert channels[CHANNEL["window"]][wall].mean() == pytest.approx(0.6 * 0.53 * float(GLASS[0].mean()), abs=0.04)
 
 
 @pytest.mark.parametrize(("kind", "share"), [(SceneryKind.RIBBON_BUILDING, 0.5), (SceneryKind.GLASS_BUILDING, 0.94 * 0.88)])
 def test_facades_are_told_apart(rasterise, kind, share) -> None:
     near = rasterise(roads.scene_on(block(10.0, 16.0, 9.6, kind=kind), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
     wall = (near[CHANNEL["building"]] > 0.99) & (near[CHANNEL["normal_z"]] < 0.51)
-    assert near[CHANNEL["window"]][wall].mean() == pytest.approx(share, abs=0.04)
+    assert near[CHANNEL["window"]][wall].mean() == pytest.approx(share * float(GLASS[BUILDINGS.index(kind)].mean()), abs=0.04)
     u, v = pixel(25.0, 0.0, 3.2 * 0.56)
-    assert near[CHANNEL["window"], int(v)][wall[int(v)]].min() > (0.98 if kind == SceneryKind.RIBBON_BUILDING else 0.3)
+    assert near[CHANNEL["window"], int(v)][wall[int(v)]].min() > (0.63 if kind == SceneryKind.RIBBON_BUILDING else 0.2)
     u, v = pixel(25.0, 1.6, 3.2 * 0.15)
-    assert (near[CHANNEL["window"], int(v), int(u)] > 0.9) == (kind == SceneryKind.GLASS_BUILDING)
+    assert (near[CHANNEL["window"], int(v), int(u)] > 0.6) == (kind == SceneryKind.GLASS_BUILDING)
 
 
 def test_a_map_that_differs_in_kinds_alone_is_drawn_anew(rasterise) -> None:
@@ -286,22 +292,23 @@ def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) ->
     assert barrier[CHANNEL["window"]].max() == 0
 
 
-@pytest.mark.parametrize(
-    ("kind", "profile"),
-    [(SceneryKind.TREE, ((0.4, 0.36), (0.6, 0.46), (0.85, 0.3))), (SceneryKind.CONIFER, ((0.3, 0.42), (0.55, 0.27), (0.8, 0.13)))],
-)
-def test_trees_have_round_or_conical_crowns(rasterise, kind, profile) -> None:
+@pytest.mark.parametrize("kind", TREES)
+def test_trees_have_round_or_conical_crowns(rasterise, kind) -> None:
     draft = roads._Draft()
     draft.lane((0.0, 0.0), (200.0, 0.0))
     draft.scenery.append((14.0, 0.0, 0.0, 4.0, 4.0, 6.0, kind, (0.2, 0.45, 0.15)))
-    channels = rasterise(roads.scene_on(draft.build(), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
-    for up, share in profile:  # by CROWNS; a hexagon's sides lie between 0.87 and 1 of its radius
-        _, row = pixel(14.0, 0.0, up * 6.0)
-        left, _ = pixel(14.0, 0.93 * share * 4.0, up * 6.0)
-        columns = torch.nonzero(channels[CHANNEL["tree"], int(row)] > 0.5).flatten()
-        assert columns.min() == pytest.approx(left, abs=1.2)
-        assert columns.max() + 1 == pytest.approx(CAMERA.width - left, abs=1.2)
-    normals = build_mesh(draft.build()).solid_normal
+    road = draft.build()
+    channels = rasterise(roads.scene_on(road, ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
+    (rings,) = crowns(road.scenery[0, :1].numpy(), np.array([0]), kind)
+    widest = rings[..., 1].max(1) - rings[..., 1].min(1)
+    assert widest.argmax() == (0 if kind == SceneryKind.CONIFER else 1)
+    for low, high in itertools.pairwise(rings):
+        points = 0.5 * (low + high)  # halfway up, where the silhouette is that of the edges between two rings
+        places = [pixel(float(x), float(y), float(z)) for x, y, z in points]
+        columns = torch.nonzero(channels[CHANNEL["tree"], int(np.mean([v for _, v in places]))] > 0.5).flatten()
+        assert columns.min() == pytest.approx(min(u for u, _ in places), abs=1.3)
+        assert columns.max() + 1 == pytest.approx(max(u for u, _ in places), abs=1.3)
+    normals = build_mesh(road).solid_normal
     assert np.allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-5)
 
 

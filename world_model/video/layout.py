@@ -18,8 +18,8 @@ from torch import Tensor
 from ...batched import Batched
 from ...bodies import shapes_of
 from ...camera import CAMERA, Camera
-from ...facades import lit_windows
-from ...roadside import HEAD_SIZE, LENS_COLOURS, LENSES
+from ...facades import window_patterns
+from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENSES, PAVEMENT_COLOUR
 from ...scene import Scene
 from . import raster
 from .faces import Face
@@ -47,8 +47,8 @@ MAX_MOVING_FACES = 4000
 SUPERSAMPLING = 3  # as the reference world paints, so that the edges of both cover the same part of a pixel
 
 _FACE_CHANNEL = {
-    Face.VERGE: "verge", Face.PAVEMENT: "pavement", Face.ROAD: "road", Face.JUNCTION: "junction", Face.EDGE: "edge", Face.DASH: "dash",
-    Face.CENTRE: "centre", Face.STOP: "stop",
+    Face.VERGE: "verge", Face.PAVEMENT: "pavement", Face.KERB: "pavement", Face.ROAD: "road", Face.JUNCTION: "junction",
+    Face.EDGE: "edge", Face.DASH: "dash", Face.CENTRE: "centre", Face.STOP: "stop",
     Face.BODY: "body", Face.CABIN: "cabin", Face.WHEEL: "wheel", Face.FRONT_LAMP: "front_lamp", Face.REAR_LAMP: "rear_lamp",
     Face.BRAKE_LAMP: "brake_lamp", Face.PERSON: "person", Face.BUILDING: "building", Face.TREE: "tree", Face.POLE: "pole",
     Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
@@ -63,11 +63,15 @@ class Layout(Batched):
     flow: Tensor  # [B, 2, H, W] float32, where each pixel was in the previous image (u right, v down, pixels; centre of the first: 0.5)
 
 
+_BRIGHTER_KERB = np.round(255 * (np.array(KERB_COLOUR) - PAVEMENT_COLOUR))
+
+
 def _palette(classes: NDArray, normals: NDArray | None = None, colours: NDArray | None = None) -> NDArray[np.uint8]:
     """Rows [F, C] of layout channels for faces."""
     palette = np.zeros((len(classes), len(CHANNELS)), np.uint8)
     palette[np.arange(len(classes)), _CHANNEL_OF_FACE[classes]] = 255
-    palette[np.isin(classes, (int(Face.VERGE), int(Face.PAVEMENT))), CHANNEL["ground"]] = 255  # kinds of it
+    palette[np.isin(classes, (int(Face.VERGE), int(Face.PAVEMENT), int(Face.KERB))), CHANNEL["ground"]] = 255  # kinds of it
+    palette[classes == int(Face.KERB), CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = _BRIGHTER_KERB
     if normals is not None:
         palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
     if colours is not None:
@@ -206,7 +210,7 @@ class LayoutRasteriser:
         depths = np.empty(channels.shape[1:], np.float32)
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         raster.draw_windows(
-            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_windows, lit_windows(int(scene.appearance[b])),
+            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_windows, *window_patterns(int(scene.appearance[b])),
             scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]], channels[CHANNEL["lit"]],
         )  # fmt: skip
         raster.motion(

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import polylines
 from ...bodies import face_normals
-from ...facades import BAY, STOREY, phase
+from ...facades import BAY, EAVES, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
+from ...ground import Ground, GroundPlan
 from ...road import BUILDINGS, TREES, RoadMap, SceneryKind
-from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, DrivenGround, has_barrier, mast
+from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, has_barrier, mast
+from ...trees import BARK, crowns, tones, trunks
 from .faces import Face
-from .ground import ground_faces, offset
 
-PITCHED_BELOW = 7.5  # m, lower buildings have a pitched roof
-EAVES = 0.62  # of the height of a building with a pitched roof
-OVERHANG = 0.3  # m
-WALL_BELOW = 1.5  # m, what is less deep is a wall without windows
 WINDOWS = {  # left, right, bottom and top of a window, shares of its bay and storey
     SceneryKind.BUILDING: (0.2, 0.8, 0.27, 0.8),
     SceneryKind.RIBBON_BUILDING: (0.0, 1.0, 0.31, 0.81),
     SceneryKind.GLASS_BUILDING: (0.06, 1.0, 0.06, 0.94),
 }
-CROWNS = {  # upward: radius over the tree's width and height over its own
-    SceneryKind.TREE: ((0.24, 0.3), (0.48, 0.5), (0.44, 0.74), (0.15, 0.97)),
-    SceneryKind.CONIFER: ((0.5, 0.16), (0.27, 0.55), (0.02, 1.0)),
-}
-TRUNKS = {SceneryKind.TREE: 0.4, SceneryKind.CONIFER: 0.2}  # height over the tree's
-CROWN_SIDES = 6
 
 
 @dataclass(frozen=True)
@@ -109,26 +100,20 @@ def _roofs(boxes: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[n
     return np.stack(faces, 1).reshape(-1, 4, 3), np.stack(normals, 1).reshape(-1, 3)
 
 
-def _crowns(boxes: NDArray[np.float32], profile: Sequence[tuple[float, float]]) -> tuple[NDArray, NDArray]:
-    """Faces [n*f, 4, 3] and normals of crowns of trees that fill boxes."""
-    turn = np.arange(CROWN_SIDES + 1) * (2 * np.pi / CROWN_SIDES)
-    rings = []
-    for radius, up in profile:
-        x, y = radius * boxes[:, 3:4] * np.cos(turn), radius * boxes[:, 4:5] * np.sin(turn)
-        cos, sin = np.cos(boxes[:, 2:3]), np.sin(boxes[:, 2:3])
-        z = np.broadcast_to(up * boxes[:, 5:6], x.shape)
-        rings.append(np.stack((boxes[:, 0:1] + x * cos - y * sin, boxes[:, 1:2] + x * sin + y * cos, z), -1))
-    ring = np.stack(rings, 1)  # [n, rings, sides + 1, 3]
-    faces = np.stack((ring[:, :-1, :-1], ring[:, :-1, 1:], ring[:, 1:, 1:], ring[:, 1:, :-1]), -2).reshape(-1, 4, 3)
-    normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 3] - faces[:, 0])
-    return faces, normals / np.linalg.norm(normals, axis=-1, keepdims=True).clip(1e-6)
+def _around_axis(rings: NDArray) -> tuple[NDArray, NDArray]:
+    """Faces [n * (R - 1) * sides, 4, 3] between rings [n, R, sides, 3] of points, upward, and their normals."""
+    following = np.roll(rings, -1, 2)
+    faces = np.stack((rings[:, :-1], following[:, :-1], following[:, 1:], rings[:, 1:]), -2)
+    faces = faces.reshape(-1, 4, 3)
+    outward = np.cross(faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1])
+    return faces, outward / np.linalg.norm(outward, axis=-1, keepdims=True).clip(1e-6)
 
 
-def _barriers(road: RoadMap) -> tuple[NDArray, NDArray]:
+def _barriers(plan: GroundPlan) -> tuple[NDArray, NDArray]:
     """Faces [n, 4, 3] of crash barriers and their normals, those of either side."""
-    lanes = has_barrier(road)
-    line = offset(road.centreline[0].numpy().astype(np.float32)[lanes], road.width[0].numpy()[lanes] / 2 + BARRIER_BESIDE)
-    a, b = line[:, :-1].reshape(-1, 2), line[:, 1:].reshape(-1, 2)
+    lanes = np.flatnonzero(has_barrier(plan.road))
+    lines = [polylines.offset(plan.line[int(i)], float(plan.width[i]) / 2 + BARRIER_BESIDE) for i in lanes]
+    a, b = (np.concatenate([np.zeros((0, 2), np.float32), *(line[part] for line in lines)]) for part in (slice(-1), slice(1, None)))
     long = np.linalg.norm(b - a, axis=1) > 1e-3
     a, b = a[long], b[long]
     corner = lambda at, z: np.concatenate((at, np.full((len(at), 1), z, np.float32)), 1)
@@ -138,16 +123,16 @@ def _barriers(road: RoadMap) -> tuple[NDArray, NDArray]:
     return np.concatenate((quads, quads)), np.concatenate((left, -left))
 
 
-def _masts(road: RoadMap) -> tuple[NDArray, NDArray]:
+def _masts(plan: GroundPlan) -> tuple[NDArray, NDArray]:
     """Faces [n, 4, 3] of the masts of signals and their normals."""
-    heads = road.signal_head[0].numpy()[road.signal_lane[0].numpy() >= 0]
-    ground = DrivenGround.of(road)
-    quads = np.concatenate([np.zeros((0, 4, 3), np.float32), *(mast(head, ground, int(road.traffic_side[0])) for head in heads)])
+    heads, side = plan.road.signal_head[0].numpy()[plan.road.signal_lane[0].numpy() >= 0], int(plan.road.traffic_side[0])
+    quads = np.concatenate([np.zeros((0, 4, 3), np.float32), *(mast(head, plan.driven, side) for head in heads)])
     return quads, face_normals(quads)
 
 
-def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
+def _standing_faces(plan: GroundPlan) -> dict[str, NDArray]:
     """The `solid` arrays of `RoadMesh`."""
+    road = plan.road
     kind = road.scenery_kind[0].numpy()
     boxes = road.scenery[0].numpy().astype(np.float32)[kind > 0]
     colour = road.scenery_colour[0].numpy().astype(np.float32)[kind > 0]
@@ -178,18 +163,21 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     rows = [(*WINDOWS[SceneryKind(k)], BUILDINGS.index(SceneryKind(k)), *phase(i)) for k, i in zip(kind[houses], index, strict=True)]
     panes = np.array(rows, np.float32).reshape(-1, 7).repeat(len(_BOX_FACES), 0)
     bays = np.where(outward[:, 2:] == 0, _bays(quads), 0.0)
-    add(quads, outward, Face.BUILDING, paint, np.concatenate((bays, panes), 1))
-    add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, paint[pitched])
-    add(*_masts(road), Face.POLE, np.array([STEEL], np.float32))
-    add(*_barriers(road), Face.POLE, np.array([BARRIER_STEEL], np.float32))
+    top, tiles, gable = roof_colours(paint)
+    sides = len(_BOX_FACES) - 1
+    walls = np.concatenate((paint[:, None].repeat(sides, 1), top[:, None]), 1).reshape(-1, 3)
+    add(quads, outward, Face.BUILDING, walls, np.concatenate((bays, panes), 1))
+    roof = np.stack((tiles, gable, tiles, gable), 1)[pitched].reshape(-1, 3)
+    add(*_roofs(shape[pitched], eaves[pitched], shape[pitched, 5]), Face.BUILDING, roof)
+    add(*_masts(plan), Face.POLE, np.array([STEEL], np.float32))
+    add(*_barriers(plan), Face.POLE, np.array([BARRIER_STEEL], np.float32))
     for tree in TREES:
-        chosen = kind == int(tree)
-        trunk = boxes[chosen]
-        add(*_crowns(trunk, CROWNS[tree]), Face.TREE, colour[chosen])
-        brown = np.tile(np.asarray([[0.35, 0.25, 0.18]], np.float32), (len(trunk), 1))
-        high = TRUNKS[tree] * trunk[:, 5]
-        trunk[:, 3:5] = 0.35
-        add_boxes(trunk, np.zeros(len(trunk)), high, Face.POLE, brown)
+        chosen = np.flatnonzero(kind == int(tree))
+        which = np.flatnonzero(road.scenery_kind[0].numpy() > 0)[chosen]
+        tone = tones(which, tree)
+        paint = colour[chosen, None] * (0.5 * (tone[:, :-1] + tone[:, 1:]))[..., None]
+        add(*_around_axis(crowns(boxes[chosen], which, tree)), Face.TREE, paint.reshape(-1, 3))
+        add(*_around_axis(trunks(boxes[chosen], which, tree)), Face.POLE, np.tile(np.array(BARK), (len(chosen), 1)))
     arrays = {
         name: np.ascontiguousarray(np.concatenate(part).astype(np.int32 if name == "solid_class" else np.float32))
         for name, part in parts.items()
@@ -197,15 +185,22 @@ def _scenery_faces(road: RoadMap) -> dict[str, NDArray]:
     return arrays | {"solid_extent": extents(arrays["solid"])}
 
 
+_GROUND = {
+    Ground.VERGE: Face.VERGE, Ground.PAVEMENT: Face.PAVEMENT, Ground.KERB: Face.KERB, Ground.ROAD: Face.ROAD,
+    Ground.JUNCTION: Face.JUNCTION, Ground.EDGE: Face.EDGE, Ground.DASHED: Face.DASH, Ground.CENTRE: Face.CENTRE, Ground.STOP: Face.STOP,
+}  # fmt: skip
+
+
 def build_mesh(road: RoadMap) -> RoadMesh:
     """Polygons of a road map [1]: lanes, junctions, markings, stop lines and scenery."""
-    parts = ground_faces(road)
-    ground = np.ascontiguousarray(np.concatenate([quads for _, quads in parts]).astype(np.float32))
+    plan = GroundPlan(road)
+    quads = plan.quads()
+    ground = np.ascontiguousarray(np.concatenate([quads[kind] for kind in _GROUND]).astype(np.float32))
     return RoadMesh(
         ground=ground,
-        ground_class=np.concatenate([np.full(len(quads), int(face), np.int32) for face, quads in parts]),
+        ground_class=np.concatenate([np.full(len(quads[kind]), int(face), np.int32) for kind, face in _GROUND.items()]),
         ground_extent=extents(ground),
-        **_scenery_faces(road),
+        **_standing_faces(plan),
     )
 
 

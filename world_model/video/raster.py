@@ -13,12 +13,44 @@ from numba import njit
 
 NEAR = 0.25  # m, nothing closer to the camera is drawn
 BACKGROUND = -1  # sky or bare ground
+CUT = 0.25  # fine pixels by which corners move right and down before they are cut to whole ones, as those of the reference world do
 _SLACK = 5.0  # m, more than the camera's tilt moves anything towards it
 
 
 @njit(cache=True, nogil=True, fastmath=True)
+def _cut(us, vs, n, low, high):
+    """Cut a convex polygon of n corners to low <= u <= high, in place; returns the new count."""
+    for side in (-1.0, 1.0):
+        limit = side * (high if side > 0 else low)
+        beyond = 0
+        for i in range(n):
+            beyond += side * us[i] > limit
+        if beyond == 0:
+            continue
+        if beyond == n:
+            return 0
+        old_us, old_vs, count = us[:n].copy(), vs[:n].copy(), 0
+        for i in range(n):
+            j = i + 1 if i + 1 < n else 0
+            a, b = side * old_us[i] - limit, side * old_us[j] - limit
+            if a <= 0:
+                us[count], vs[count] = old_us[i], old_vs[i]
+                count += 1
+            if (a <= 0) != (b <= 0):
+                share = a / (a - b)
+                us[count], vs[count] = side * limit, old_vs[i] + share * (old_vs[j] - old_vs[i])
+                count += 1
+        n = count
+    return n
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
-    """Fill one convex polygon given in camera coordinates [count, 3] (right, down, forward)."""
+    """Fill one convex polygon given in camera coordinates [count, 3] (right, down, forward).
+
+    Its corners are cut to whole fine pixels, and pixels on its border belong to it: so the reference world's renderer does it, and what one
+    program covers the other covers too.
+    """
     height, width = buffer.shape
     cx, cy = width * 0.5, height * 0.5
     clipped = np.empty((8, 3), np.float32)
@@ -48,31 +80,35 @@ def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
     if abs(d) < 1e-9:
         return
     gu, gv, g0 = nx / (d * focal), ny / (d * focal), nz / d
-    us = np.empty(8, np.float32)
-    vs = np.empty(8, np.float32)
+    us, vs = np.empty(12, np.float32), np.empty(12, np.float32)
+    for i in range(n):
+        us[i] = (cx + focal * clipped[i, 0] / clipped[i, 2]) * (1 - 0.5 / width) + CUT
+        vs[i] = (cy + focal * clipped[i, 1] / clipped[i, 2]) * (1 - 0.5 / height) + CUT
+    n = _cut(us, vs, n, 0.0, width - 0.5)
+    n = _cut(vs, us, n, 0.0, height - 0.5)
+    if n < 3:
+        return
     low, high = 1e9, -1e9
     left, right = 1e9, -1e9
     for i in range(n):
-        us[i] = cx + focal * clipped[i, 0] / clipped[i, 2]
-        vs[i] = cy + focal * clipped[i, 1] / clipped[i, 2]
+        us[i], vs[i] = math.floor(us[i]), math.floor(vs[i])
         low, high = min(low, vs[i]), max(high, vs[i])
         left, right = min(left, us[i]), max(right, us[i])
-    if right < 0 or left > width or high < 0 or low > height:
+    if right == left or high == low:
         return
-    first = max(0, math.ceil(low - 0.5))
-    last = min(height - 1, math.floor(high - 0.5))
-    for row in range(first, last + 1):
-        v = row + 0.5
+    for row in range(int(low), int(high) + 1):
         start, end = 1e9, -1e9
         for i in range(n):
             j = i + 1 if i + 1 < n else 0
-            if (vs[i] <= v) != (vs[j] <= v):
-                u = us[i] + (v - vs[i]) * (us[j] - us[i]) / (vs[j] - vs[i])
+            if vs[i] == row:
+                start, end = min(start, us[i]), max(end, us[i])
+            if (vs[i] < row) != (vs[j] < row) and vs[j] != row:
+                u = us[i] + (row - vs[i]) * (us[j] - us[i]) / (vs[j] - vs[i])
                 start, end = min(start, u), max(end, u)
         if end < start:
             continue
-        a = max(0, math.ceil(start - 0.5))
-        b = min(width - 1, math.floor(end - 0.5))
+        a, b = math.ceil(start), math.floor(end)
+        v = row + 0.5
         base = g0 + gv * (v - cy)
         for column in range(a, b + 1):
             w = base + gu * (column + 0.5 - cx)
@@ -103,8 +139,8 @@ def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
     unused = np.empty((1, 1), np.float32)
     half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
-        dx, dy = quads[q, 0, 0] - pose[0], quads[q, 0, 1] - pose[1]
-        if dx * dx + dy * dy > reach * reach or _beside_view(dx * cos + dy * sin - forward, dy * cos - dx * sin, extents[q], half_view):
+        dx, dy, far = quads[q, 0, 0] - pose[0], quads[q, 0, 1] - pose[1], reach + extents[q]
+        if dx * dx + dy * dy > far * far or _beside_view(dx * cos + dy * sin - forward, dy * cos - dx * sin, extents[q], half_view):
             continue
         front = -1e9
         for i in range(4):
@@ -303,12 +339,25 @@ def _shown(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_windows(faces, depths, ground_faces, solid, normals, windows, pattern, pose, camera, factor, out, bright):
-    """How much of each pixel of `nearest` a window fills, out [H, W] 0 to 255, and a lit one, `bright` [H, W].
+def draw_windows(faces, depths, ground_faces, solid, normals, windows, glass, light, pose, camera, factor, out, bright):
+    """How much of each pixel of `nearest` a window fills, times its brightness.
 
-    Walls [Q, 4, 3] have windows [Q, 9] of `RoadMesh`; pattern [K, C, C] says which are lit, see `facades.lit_windows`.
+    Args:
+        faces: [H, W] of `nearest`.
+        depths: [H, W] of `nearest`.
+        ground_faces: the index of the first of the walls.
+        solid: [Q, 4, 3] the walls.
+        normals: [Q, 3] of them.
+        windows: [Q, 9] of `RoadMesh`.
+        glass: [K, C, C] brightness of the glass, see `facades.window_patterns`.
+        light: [K, C, C] brightness of light behind it.
+        pose: x, y, heading of the ego.
+        camera: focal, height, forward, pitch.
+        factor: fine pixels of a pixel.
+        out: [H, W] 0 to 255, of the glass, to be filled.
+        bright: [H, W] of light behind it, to be filled.
     """
-    cells = pattern.shape[1]
+    cells = glass.shape[1]
     height, width = out.shape
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
@@ -341,8 +390,9 @@ def draw_windows(faces, depths, ground_faces, solid, normals, windows, pattern, 
             across = _shown(along, wide, windows[wall, 2], windows[wall, 3])
             over = _shown(up, tall, windows[wall, 4], windows[wall, 5])
             share = min(max(across * over, 0.0), 1.0)
-            out[row, column] = int(255 * share)
             kind = int(windows[wall, 6])
-            here = pattern[kind, int(math.floor(up) + windows[wall, 8]) % cells, int(math.floor(along) + windows[wall, 7]) % cells]
+            storey_here, bay_here = int(math.floor(up) + windows[wall, 8]) % cells, int(math.floor(along) + windows[wall, 7]) % cells
             far = min(max(max(wide, tall) - 0.5, 0.0), 1.0)  # where a pixel holds several windows, the mean of all
-            bright[row, column] = int(255 * share * (here + far * (pattern[kind].mean() - here)))
+            pane, glow = glass[kind, storey_here, bay_here], light[kind, storey_here, bay_here]
+            out[row, column] = int(255 * share * (pane + far * (glass[kind].mean() - pane)))
+            bright[row, column] = int(255 * share * (glow + far * (light[kind].mean() - glow)))

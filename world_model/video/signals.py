@@ -10,7 +10,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def box_faces(box, low, high, quads, normals, n):
-    """Append the four sides and the top of a box (x, y, heading, length, width) between two heights; returns the new count."""
+    """Append the six sides of a box (x, y, heading, length, width) between two heights; returns the new count."""
     cos, sin = math.cos(box[2]), math.sin(box[2])
     lx, ly = box[3] * 0.5, box[4] * 0.5
     fx = (lx, -lx, -lx, lx)
@@ -27,12 +27,14 @@ def box_faces(box, low, high, quads, normals, n):
         oy = 0.0 if fy[a] != fy[b] else (1.0 if fy[a] > 0 else -1.0)
         normals[n, 0], normals[n, 1], normals[n, 2] = ox * cos - oy * sin, ox * sin + oy * cos, 0.0
         n += 1
-    for corner in range(4):
-        quads[n, corner, 0] = box[0] + fx[corner] * cos - fy[corner] * sin
-        quads[n, corner, 1] = box[1] + fx[corner] * sin + fy[corner] * cos
-        quads[n, corner, 2] = high
-    normals[n, 0], normals[n, 1], normals[n, 2] = 0.0, 0.0, 1.0
-    return n + 1
+    for up in (1.0, -1.0):
+        for corner in range(4):
+            quads[n, corner, 0] = box[0] + fx[corner] * cos - fy[corner] * sin
+            quads[n, corner, 1] = box[1] + fx[corner] * sin + fy[corner] * cos
+            quads[n, corner, 2] = high if up > 0 else low
+        normals[n, 0], normals[n, 1], normals[n, 2] = 0.0, 0.0, up
+        n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -57,7 +59,7 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, 
     for s in range(heads.shape[0]):
         dx, dy = heads[s, 0] - pose[0], heads[s, 1] - pose[1]
         room = quads.shape[0] - n
-        if (heads[s, 0] == 0 and heads[s, 1] == 0) or dx * dx + dy * dy > reach * reach or room < 5 + 3 * lenses.shape[1]:
+        if (heads[s, 0] == 0 and heads[s, 1] == 0) or dx * dx + dy * dy > reach * reach or room < 6 + 3 * lenses.shape[1]:
             continue
         cos, sin = math.cos(heads[s, 3]), math.sin(heads[s, 3])
         z = heads[s, 2]
