@@ -23,7 +23,7 @@ from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENSES, PAVEMENT_C
 from ...scene import Scene
 from . import raster
 from .faces import Face
-from .mesh import MeshCache, RoadMesh, extents
+from .mesh import MeshCache, RoadMesh
 from .road_users import TABLES, agent_faces
 from .signals import signal_faces
 
@@ -44,6 +44,8 @@ REACH = 260.0  # m, how far the layout sees
 FARTHER = {Face.TREE: 330.0, Face.BUILDING: 700.0}  # m, how far what stands out against the sky
 NEAREST = 2.5  # m, the depth at which its inverse, kept as a square root, is 1
 MAX_MOVING_FACES = 4000
+_NEAR = np.full(MAX_MOVING_FACES, REACH, np.float32)  # of faces that move how far they are seen, m
+_WIDE = np.full(MAX_MOVING_FACES, 30.0, np.float32)  # and what none of them is longer than, m
 SUPERSAMPLING = 3  # as the reference world paints, so that the edges of both cover the same part of a pixel
 
 _FACE_CHANNEL = {
@@ -63,25 +65,27 @@ class Layout(Batched):
     flow: Tensor  # [B, 2, H, W] float32, where each pixel was in the previous image (u right, v down, pixels; centre of the first: 0.5)
 
 
-_BRIGHTER_KERB = np.round(255 * (np.array(KERB_COLOUR) - PAVEMENT_COLOUR))
+_COLOUR = slice(CHANNEL["colour_r"], CHANNEL["colour_b"] + 1)
 
 
-def _palette(classes: NDArray, normals: NDArray | None = None, colours: NDArray | None = None) -> NDArray[np.uint8]:
-    """Rows [F, C] of layout channels for faces."""
-    palette = np.zeros((len(classes), len(CHANNELS)), np.uint8)
-    palette[np.arange(len(classes)), _CHANNEL_OF_FACE[classes]] = 255
-    palette[np.isin(classes, (int(Face.VERGE), int(Face.PAVEMENT), int(Face.KERB))), CHANNEL["ground"]] = 255  # kinds of it
-    palette[classes == int(Face.KERB), CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = _BRIGHTER_KERB
-    if normals is not None:
-        palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
-    if colours is not None:
-        palette[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1] = np.round(255 * np.clip(colours, 0, 1))
+def _rows() -> NDArray[np.uint8]:
+    rows = np.zeros((max(Face) + 1, len(CHANNELS)), np.uint8)
+    for face, name in _FACE_CHANNEL.items():
+        rows[face, CHANNEL[name]] = 255
+    rows[[Face.VERGE, Face.PAVEMENT, Face.KERB], CHANNEL["ground"]] = 255  # kinds of it
+    rows[Face.KERB, _COLOUR] = np.round(255 * (np.array(KERB_COLOUR) - PAVEMENT_COLOUR))  # how much brighter it is
+    return rows
+
+
+_ROWS = _rows()  # [Face, C] channels of a face of each kind
+
+
+def _palette(classes: NDArray, normals: NDArray, colours: NDArray) -> NDArray[np.uint8]:
+    """Rows [F, C] of layout channels for standing faces."""
+    palette = _ROWS[classes]
+    palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
+    palette[:, _COLOUR] = np.round(255 * np.clip(colours, 0, 1))
     return palette
-
-
-_CHANNEL_OF_FACE = np.zeros(max(Face) + 1, np.int64)
-for _face, _name in _FACE_CHANNEL.items():
-    _CHANNEL_OF_FACE[int(_face)] = CHANNEL[_name]
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class LayoutRasteriser:
                 self._palettes.clear()
             standing = _palette(mesh.solid_class, mesh.solid_normal, mesh.solid_colour)
             reach = np.array([FARTHER.get(Face(face), REACH) for face in mesh.solid_class], np.float32)
-            known = (mesh, np.concatenate((_palette(mesh.ground_class), standing)), reach)
+            known = (mesh, np.concatenate((_ROWS[mesh.ground_class], standing)), reach)
             self._palettes[id(mesh)] = known
         return known[1], known[2]
 
@@ -160,8 +164,7 @@ class LayoutRasteriser:
 
     def _see(self, scene: Scene, b: int) -> _View:
         """Draw which face is nearest in each fine pixel."""
-        road = scene.road[b]
-        mesh = self._meshes.get(road)
+        mesh = self._meshes.get(scene.road, b)
         static, reach = self._static(mesh)
         pose = scene.ego.state[b, :3].double().numpy()
         agents = scene.agents
@@ -178,7 +181,7 @@ class LayoutRasteriser:
             faces, 0,
         )  # fmt: skip
         n = signal_faces(
-            road.signal_head[0].double().numpy(), scene.signals[b].numpy(), pose, REACH,
+            scene.road.signal_head[b].double().numpy(), scene.signals[b].numpy(), pose, REACH,
             int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), HEAD_SIZE, LENSES, LENS_COLOURS, faces, n,
         )  # fmt: skip
         buffer = np.full(self._shape, raster.BACKGROUND, np.int32)
@@ -186,8 +189,7 @@ class LayoutRasteriser:
         raster.draw_ground(mesh.ground, mesh.ground_extent, 0, pose, self._optics, REACH, buffer)
         drawn = (buffer, inverse_depth)
         raster.draw_solid(mesh.solid, mesh.solid_normal, mesh.solid_extent, len(mesh.ground), pose, self._optics, reach, *drawn)
-        near = np.full(n, REACH, np.float32)
-        raster.draw_solid(quads[:n], normals[:n], extents(quads[:n]), len(static), pose, self._optics, near, *drawn)
+        raster.draw_solid(quads[:n], normals[:n], _WIDE[:n], len(static), pose, self._optics, _NEAR[:n], *drawn)
         return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], mesh)
 
     def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:

@@ -204,6 +204,9 @@ def build_mesh(road: RoadMap) -> RoadMesh:
     )
 
 
+_COUNT = np.arange(1, 100_001)
+
+
 class MeshCache:
     """Meshes of the road maps seen last, known by sums over their content, which padding leaves as they are."""
 
@@ -211,15 +214,15 @@ class MeshCache:
         self._meshes: OrderedDict[tuple[int, float, float, float, float, int], RoadMesh] = OrderedDict()
         self._capacity = capacity
 
-    def get(self, road: RoadMap) -> RoadMesh:
-        """The mesh of a road map [1]."""
-        used = int((road.kind[0] > 0).sum())
-        kinds = road.scenery_kind[0].numpy()
-        stands = (float(road.scenery[0].sum()), int(kinds @ np.arange(1, len(kinds) + 1)))  # which is of which kind too
-        lines = (float(road.centreline[0, :used].sum()), float(road.centreline[0, used // 2, 0, 1]))
-        key = (used, *lines, float(road.speed_limit[0, :used].sum()), *stands)
+    def get(self, road: RoadMap, b: int = 0) -> RoadMesh:
+        """The mesh of one of the road maps [B]."""
+        used = int(np.count_nonzero(road.kind[b].numpy() > 0))
+        kinds = road.scenery_kind[b].numpy()
+        stands = (float(road.scenery[b].numpy().sum()), int(kinds @ _COUNT[: len(kinds)]))  # which is of which kind too
+        line = road.centreline[b, :used].numpy()
+        key = (used, float(line.sum()), float(line[used // 2, 0, 1]), float(road.speed_limit[b, :used].numpy().sum()), *stands)
         if key not in self._meshes:
-            self._meshes[key] = build_mesh(road)
+            self._meshes[key] = build_mesh(road[b])
             if len(self._meshes) > self._capacity:
                 self._meshes.popitem(last=False)
         self._meshes.move_to_end(key)
