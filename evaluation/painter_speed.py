@@ -12,10 +12,10 @@ from ..camera import CAMERA
 from ..errors import ConfigError
 from ..world_model.learned import SHIPPED
 from ..world_model.video.denoiser import Condition
+from ..world_model.video.gaze import gaze
 from ..world_model.video.generator import FrameGenerator, numbers_of
 from ..world_model.video.layout import CHANNELS
 from ..world_model.video.precision import check_device, resolve_precision
-from ..world_model.video.sky import gaze
 
 WARM_UP = 3  # batches; compilation happens in the first
 
@@ -66,7 +66,7 @@ def random_condition(batch: int, device: str, seed: int = 0) -> Condition:
     """Something to paint."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda channels: torch.rand(batch, channels, CAMERA.height, CAMERA.width, generator=generator).to(device)
-    heading = torch.from_numpy(np.random.default_rng(seed).uniform(-3, 3, batch).astype(np.float32))
+    pose = torch.from_numpy(np.random.default_rng(seed).uniform(-3, 3, (batch, 3)).astype(np.float32))
     return Condition(
         warped=2 * draw(3) - 1,
         seen=torch.ones_like(draw(1)),
@@ -74,7 +74,7 @@ def random_condition(batch: int, device: str, seed: int = 0) -> Condition:
         numbers=numbers_of(torch.zeros(batch, 2), torch.zeros(batch, 7), True).to(device),
         appearance=torch.zeros(batch, dtype=torch.int64, device=device),
         context_noise=torch.zeros(batch, device=device),
-        gaze=gaze(heading).to(device),
+        gaze=gaze(pose).to(device),
     )
 
 

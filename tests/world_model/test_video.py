@@ -125,7 +125,7 @@ def test_what_is_kept_for_the_most_part_is_left_as_it_is(hold: bool) -> None:
         denoiser.out.bias.view(4, 4)[3] = torch.tensor([3.0, 3.0, 0.0, -9.0])  # of the four pixels of a square
         denoiser.out.bias.view(4, 4)[:3] = 0.25
     before = torch.rand(1, 3, 64, 128) - 0.5
-    zeros = torch.zeros(1, 2, 64, 128)
+    zeros = torch.zeros(1, 4, 64, 128)
     condition = Condition(
         before, torch.ones(1, 1, 64, 128), torch.zeros(1, len(CHANNELS), 64, 128), torch.zeros(1, len(NUMBERS)),
         torch.zeros(1, dtype=torch.int64), torch.zeros(1), zeros,

@@ -61,7 +61,7 @@ def corrupted_condition(
         config: how often.
         generator: the source of every draw (on the CPU).
         level: [B] in {0: full layout, 1: without scenery, 2: none}, see `draw_levels`.
-        gaze: [B, 2, H, W], see `sky.gaze`.
+        gaze: [B, 4, H, W], see `gaze.gaze`.
         column: of the camera's picture at which a crop begins.
         moved: whether the previous frames are warped.
         clean: [B] bool, samples whose previous frames stay as they are; None for none.

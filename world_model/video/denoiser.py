@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from ...scene import Appearance
+from . import terrain
 from .layout import CHANNELS
 from .sky import FEATURES, SkyMap
 
@@ -30,6 +31,7 @@ class DenoiserConfig:
     layout_channels: int = len(CHANNELS)
     warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
     sky: bool = True  # whether there is a learned panorama of the sky
+    ground: bool = True  # whether there are learned maps of the ground
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
     context: int = 1  # previous frames that it is shown
     hold: bool = True  # whether it can leave the warped frame as it is, see `blended`
@@ -45,7 +47,7 @@ class Condition:
     numbers: Tensor  # [B, len(NUMBERS)] scaled to about [-1, 1]
     appearance: Tensor  # [B] Appearance or UNKNOWN_APPEARANCE
     context_noise: Tensor  # [B] in [0, 1], how corrupted the warped frame is
-    gaze: Tensor  # [B, 2, H, W] where pixels look, see `sky.gaze`
+    gaze: Tensor  # [B, 4, H, W] where pixels look, see `gaze.gaze`
 
 
 class Modulation(nn.Module):
@@ -117,17 +119,19 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         spans: bool = False,
         context: int = 1,
         hold: bool = False,
+        ground: bool = False,
     ) -> None:
         super().__init__()
         self.warp, self.spans, self.context, self.hold = warp, spans, context, hold
         self.layout_channels = layout_channels
         self.sky_map = SkyMap() if sky else None
+        self.ground_maps = terrain.GroundMaps() if ground else None
         widths = widths or DenoiserConfig().widths
         depths = depths or DenoiserConfig().depths
         self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, condition_width)
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
-        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1)
+        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1) + (2 * terrain.FEATURES if ground else 0)
         self.stem = nn.Conv2d(4 * inputs, widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -156,7 +160,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             span: [B] how far the sampler's step goes, for a painter with `spans`; where it is 0 or not given, the mean of all clean
                 frames that fit is painted, else one of them.
         """
-        x = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context)
+        x = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context, self.ground_maps)
         vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
@@ -177,13 +181,17 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         return blended(x, condition, self.hold)
 
 
-def gathered(noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None, context: int) -> Tensor:
+def gathered(
+    noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None, context: int, ground: terrain.GroundMaps | None = None
+) -> Tensor:
     """All images that a painter is given, [B, C, H, W]; the first `layout_channels` of the layout, for weights that know no later ones."""
     images = [noisy, condition.warped[:, :3], condition.seen, condition.layout[:, :layout_channels]]
     if sky is not None:
         images.append(sky(condition.gaze, condition.layout))
     if context > 1:
         images.append(condition.warped[:, 3 : 3 * context])
+    if ground is not None:
+        images.append(ground(condition.gaze, condition.layout))
     if torch.is_grad_enabled() or not torch.is_autocast_enabled(noisy.device.type):
         return torch.cat(images, 1)
     shape = (noisy.shape[0], sum(image.shape[1] for image in images), *noisy.shape[2:])

@@ -15,10 +15,10 @@ from ...camera import CAMERA, Camera
 from ...errors import CheckpointError, ConfigError
 from ...scene import Scene
 from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
+from .gaze import gaze
 from .layout import CHANNELS, Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .sizes import load_painter
-from .sky import gaze
 from .warp import carry, ego_motion, plane_flow
 
 FORMAT = 1  # version of a world model's folder
@@ -185,7 +185,7 @@ class FrameGenerator:
             numbers=numbers_of(actions, None, False).to(self.device),
             appearance=torch.full((batch,), UNKNOWN_APPEARANCE, device=self.device),
             context_noise=torch.zeros(batch, device=self.device),
-            gaze=gaze(torch.full((batch,), torch.nan), self.camera).to(self.device),
+            gaze=gaze(torch.full((batch, 3), torch.nan), self.camera).to(self.device),
         )
         return self._with_past(self._paint(condition, seed, step), condition)
 
@@ -221,7 +221,7 @@ class FrameGenerator:
             numbers=numbers_of(actions, scene.ego.state, known).to(device),
             appearance=scene.appearance.to(device),
             context_noise=torch.zeros(scene.batch_size, device=device),
-            gaze=gaze(scene.ego.heading, self.camera).to(device),
+            gaze=gaze(scene.ego.state[:, :3], self.camera).to(device),
         )
 
     def save(self, folder: str | Path, scene: bool = True) -> None:

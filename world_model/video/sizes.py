@@ -27,9 +27,11 @@ SIZES: dict[str, DenoiserConfig | PatchConfig | LatentConfig] = {
 }
 
 
-def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True, context: int = 1) -> Painter:
-    """A painter with fresh weights."""
+def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True, context: int = 1, ground: bool = True) -> Painter:
+    """A painter with fresh weights; transformers have no maps of the ground."""
     config = replace(SIZES[size], warp=warp, spans=spans, sky=sky, context=context)
+    if isinstance(config, DenoiserConfig):
+        config = replace(config, ground=ground)
     return PAINTERS[type(config)](**asdict(config))
 
 
@@ -54,7 +56,7 @@ def take_over(painter: Painter, trained: Painter) -> None:
     """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
 
     It paints as the other does until it is trained: layout channels and earlier frames that are new to it and the span of a step have
-    weights of 0, and a new panorama of the sky is 0 itself.
+    weights of 0, and new maps of the sky and of the ground are 0 themselves.
 
     Raises:
         ValueError: a painter of another kind or size.
@@ -70,10 +72,16 @@ def take_over(painter: Painter, trained: Painter) -> None:
         known[_NUMBERS] = torch.cat((known[_NUMBERS][:, :columns], torch.zeros_like(wanted[_NUMBERS][:, columns:])), 1)
     if trained.sky_map is None and painter.sky_map is not None:
         known["sky_map.panorama"] = torch.zeros_like(wanted["sky_map.panorama"])
+    if not _has_ground(trained):
+        known |= {name: torch.zeros_like(value) for name, value in wanted.items() if name.startswith("ground_maps.")}
     for name, value in wanted.items():
         if name not in known or known[name].shape != value.shape:
             raise ValueError(f"'{name}' of shape {list(known[name].shape) if name in known else 'none'} instead of {list(value.shape)}")
     painter.load_state_dict({name: known[name] for name in wanted})
+
+
+def _has_ground(painter: Painter) -> bool:
+    return getattr(painter, "ground_maps", None) is not None
 
 
 def _widened(
@@ -88,7 +96,10 @@ def _widened(
     out[:, :shared] = known[:, :shared]
     if trained.sky_map is not None and painter.sky_map is not None:
         out[:, new_sky:new_past] = known[:, old_sky:old_past]
-    out[:, new_past:] = 0
+    old_ground, new_ground = (past + columns * 3 * (one.context - 1) for one, past in ((trained, old_past), (painter, new_past)))
+    out[:, new_past:new_ground] = 0
+    if _has_ground(trained):
+        out[:, new_ground:] = known[:, old_ground:]
     frames = columns * 3 * (min(trained.context, painter.context) - 1)
     out[:, new_past : new_past + frames] = known[:, old_past : old_past + frames]
     return out

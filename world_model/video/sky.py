@@ -1,4 +1,4 @@
-"""The sky by direction: where each pixel looks, and a learned panorama of features that the painters sample there.
+"""The sky by direction: a learned panorama of features that the painters sample where pixels look.
 
 Clouds and the sun are infinitely far away, so what a camera sees of them depends on its heading alone, and the picture before says
 nothing of a part of the sky that comes into view.
@@ -6,50 +6,15 @@ nothing of a part of the sky that comes into view.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from ...camera import CAMERA, Camera
+from .gaze import NOWHERE
 from .layout import COVER_CHANNELS
 
-LOWEST, HIGHEST = math.radians(-1.0), math.radians(23.0)  # elevations of the panorama's borders
 ROWS, COLUMNS = 32, 480
 FEATURES = 6
 GAIN = 10.0  # of the features over the parameters, so that an optimiser's steps of one size move both these and the weights
-NOWHERE = -2.0  # elevation of a pixel that does not look at the sky, or of a camera whose heading nobody knows
-
-
-def gaze(heading: Tensor, camera: Camera = CAMERA) -> Tensor:
-    """Where the pixels of level cameras look, [B, 2, H, W] float32.
-
-    Args:
-        heading: [B] rad, counter-clockwise from the world's x axis; NaN where it is unknown.
-        camera: the pinhole.
-
-    Returns:
-        the azimuth over pi in [-1, 1), and the elevation on a scale from -1 (LOWEST) to 1 (HIGHEST), NOWHERE below LOWEST and where
-        the heading is unknown.
-    """
-    turn, elevation = _rays(camera)
-    azimuth = torch.remainder(heading.float().view(-1, 1, 1) / math.pi + turn + 1, 2) - 1
-    return torch.stack((azimuth.nan_to_num(0.0), elevation.expand_as(azimuth).where(azimuth.isfinite(), NOWHERE)), 1)
-
-
-def _rays(camera: Camera) -> tuple[Tensor, Tensor]:
-    if camera not in _KNOWN:
-        v, u = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
-        dx, dy = (u - camera.width / 2) / camera.focal, (v - camera.height / 2) / camera.focal
-        ahead = math.cos(camera.pitch) + dy * math.sin(camera.pitch)
-        up = math.sin(camera.pitch) - dy * math.cos(camera.pitch)
-        angle = torch.atan2(up, torch.hypot(ahead, dx))
-        scaled = 2 * (angle - LOWEST) / (HIGHEST - LOWEST) - 1
-        _KNOWN[camera] = torch.atan2(-dx, ahead) / math.pi, scaled.where(scaled > -1, NOWHERE)
-    return _KNOWN[camera]
-
-
-_KNOWN: dict[Camera, tuple[Tensor, Tensor]] = {}
 
 
 class SkyMap(nn.Module):
@@ -63,7 +28,7 @@ class SkyMap(nn.Module):
         """Features [B, FEATURES, H, W] where pixels look at the sky, 0 elsewhere.
 
         Args:
-            directions: [B, 2, H, W], see `gaze`.
+            directions: [B, 4, H, W], see `gaze.gaze`.
             layout: [B, C, H, W] in [0, 1].
         """
         height = directions.shape[2]
@@ -76,4 +41,4 @@ class SkyMap(nn.Module):
             around.expand(len(where), -1, -1, -1), where, mode="bilinear", padding_mode="border", align_corners=False
         )
         open_sky = 1 - layout[:, COVER_CHANNELS].sum(1, keepdim=True).clamp(0, 1)
-        return nn.functional.pad(found * (open_sky * (directions[:, 1:] > NOWHERE)), (0, 0, 0, height - directions.shape[2]))
+        return nn.functional.pad(found * (open_sky * (directions[:, 1:2] > NOWHERE)), (0, 0, 0, height - directions.shape[2]))

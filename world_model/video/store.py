@@ -26,9 +26,9 @@ from ...data.shards import ClipAddress, has_scene, list_clips, load_clip
 from ...data.split import check_trainable
 from ...errors import DataError
 from .denoiser import UNKNOWN_APPEARANCE
+from .gaze import gaze
 from .layout import AGENT_CHANNELS, CHANNELS, LayoutRasteriser
 from .plain_motion import STILL, PlainMotion, fit_motion, past_commands
-from .sky import gaze
 from .warp import ego_motion, plane_flow, warp
 
 STORE_FORMAT = 13
@@ -50,7 +50,7 @@ class Samples:
     motion: Tensor  # [B, K, 3] previous ego pose in the present frame
     appearance: Tensor  # [B]
     has_scene: Tensor  # [B] bool
-    gaze: Tensor  # [B, K, 2, H, W] where the pixels of frames 1 to K look, see `sky.gaze`
+    gaze: Tensor  # [B, K, 4, H, W] where the pixels of frames 1 to K look, see `gaze.gaze`
     column: int = 0  # where the windows begin in the camera's picture, where they are crops
 
 
@@ -238,7 +238,7 @@ class FrameStore:
         flow = take("flow", flat).float() / FLOW_SCALE
         shape = (len(first), length)
         ego, known = take("ego", later), take("has_scene", index[:, 0])
-        heading = ego[..., 2].where(known.unsqueeze(-1), torch.nan)
+        pose = ego[..., :3].where(known.view(-1, 1, 1), torch.nan)
         return Samples(
             frames=take("frames", index),
             layout=torch.from_numpy(layout.reshape(*shape, *layout.shape[1:])),
@@ -248,7 +248,7 @@ class FrameStore:
             motion=take("motion", later),
             appearance=take("appearance", index[:, 0]),
             has_scene=known,
-            gaze=gaze(heading.flatten()).unflatten(0, shape),
+            gaze=gaze(pose.flatten(0, 1)).unflatten(0, shape),
         )
 
 

@@ -58,6 +58,7 @@ class TrainWorldConfig:
     streams: int = 192  # such drives under way
     warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
     sky: bool = True  # a learned panorama of the sky; without, an ablation
+    ground: bool = True  # learned maps of the ground; without, an ablation
     context: int = 1  # previous frames that the model sees
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     autoencoder_until: float = 0.3  # share of the schedule in which the autoencoder of size=latent is trained; from then on it stays
@@ -103,7 +104,9 @@ class WorldTrainer:
         self.precision = resolve_precision(config.precision, config.device)
         check_device(config.device)
         torch.manual_seed(config.seed)
-        make = lambda: new_painter(config.size, config.warp, config.shortcut > 0, config.sky, config.context).to(config.device)
+        make = lambda: new_painter(config.size, config.warp, config.shortcut > 0, config.sky, config.context, config.ground).to(
+            config.device
+        )
         self.model = make()
         if config.init != "none":
             self._start_from(config.init)
@@ -337,8 +340,8 @@ def _crop(samples: Samples, offset: int) -> Samples:
 def mirror(samples: Samples) -> Samples:
     """The mirror image of windows: pictures, layouts and motion reflected, steering and yaw negated.
 
-    Normals and directions into the sky are left as they are: they say how a face is lit and which clouds stand there, and a mirrored
-    picture has the light and the clouds of the original.
+    Normals and where pixels look are left as they are: they say how a face is lit and which clouds and stains are there, and a mirrored
+    picture has those of the original.
     """
     layout = samples.layout.flip(-1).clone()
     across = layout[:, :, CHANNEL["across"]]
