@@ -150,6 +150,14 @@ def test_noise_is_the_episodes_own() -> None:
     both = episode_noise([1, 2], [5, 6], (3, 4, 4))
     assert torch.equal(both[1:], episode_noise([2], [6], (3, 4, 4)))
     assert not torch.equal(both[0], both[1])
+    many = episode_noise(range(40), [7] * 40, (3, 64, 128))
+    assert abs(float(many.mean())) < 0.01
+    assert float(many.std()) == pytest.approx(1, abs=0.01)
+    flat = many.flatten(1)
+    alike = flat @ flat.T / flat.shape[1] - torch.eye(40)
+    assert alike.abs().max() < 0.05  # no two are the same, nor are those of other steps and salts
+    for other in (episode_noise(range(40), [8] * 40, (3, 64, 128)), episode_noise(range(40), [7] * 40, (3, 64, 128), salt=9)):
+        assert (flat @ other.flatten(1).T / flat.shape[1]).abs().max() < 0.05
 
 
 def test_frames_survive_the_models_range() -> None:

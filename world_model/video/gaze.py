@@ -10,7 +10,7 @@ from torch import Tensor
 from ...camera import CAMERA, Camera
 
 LOWEST, HIGHEST = math.radians(-1.0), math.radians(23.0)  # elevations on the scale from -1 to 1
-NOWHERE = -2.0  # elevation of a pixel that does not look at the sky, and both places of one that does not look at the ground
+NOWHERE = -1000.0  # elevation of a pixel that does not look at the sky, and both places of one that does not look at the ground
 PERIOD = 192.0  # m after which places on the ground begin again
 _FARTHEST = 60.0  # m, where a pixel is so long that places say nothing
 
@@ -23,18 +23,31 @@ def gaze(pose: Tensor, camera: Camera = CAMERA) -> Tensor:
         camera: the pinhole.
 
     Returns:
-        the azimuth over pi in [-1, 1); the elevation on a scale from -1 (LOWEST) to 1 (HIGHEST), NOWHERE below LOWEST; x and y, if the
-        world were a plane, in [0, PERIOD) m, NOWHERE beyond 60 m and above the horizon. All is NOWHERE, and the azimuth 0, where the pose
-        is unknown.
+        the azimuth over pi in [-1, 1), and the elevation on a scale from -1 (LOWEST) to 1 (HIGHEST), NOWHERE below LOWEST; x and y in
+        m, less as many whole PERIODs as the ego is from the origin, if the world were a plane, NOWHERE beyond 60 m and above the horizon.
+        All is NOWHERE, and the azimuth 0, where the pose is unknown.
     """
     turn, elevation, ahead, left = _rays(camera)
-    x, y, heading = (pose[:, k].float().view(-1, 1, 1) for k in range(3))
-    azimuth = torch.remainder(heading / math.pi + turn + 1, 2) - 1
-    cos, sin = torch.cos(heading), torch.sin(heading)
-    places = (torch.remainder(x, PERIOD) + ahead * cos - left * sin, torch.remainder(y, PERIOD) + ahead * sin + left * cos)
-    on_ground = azimuth.isfinite() & (ahead > 0)
-    on_plane = (torch.remainder(place, PERIOD).where(on_ground, NOWHERE) for place in places)
-    return torch.stack((azimuth.nan_to_num(0.0), elevation.expand_as(azimuth).where(azimuth.isfinite(), NOWHERE), *on_plane), 1)
+    known = pose.isfinite().all(1).view(-1, 1, 1)
+    x, y, heading = (pose[:, k].float().nan_to_num(0.0).view(-1, 1, 1) for k in range(3))
+    out = torch.full((len(pose), 4, *turn.shape), NOWHERE)
+    sky, ground = int((elevation > NOWHERE).any(1).sum()), int((ahead == 0).all(1).sum())  # rows down to and from
+    out[:, 0] = begun_again(heading / math.pi + turn + 1, 2.0) - 1
+    out[:, 1, :sky] = elevation[:sky]
+    cos, sin, ahead, left = torch.cos(heading), torch.sin(heading), ahead[ground:], left[ground:]
+    out[:, 2, ground:] = begun_again(x, PERIOD) + ahead * cos - left * sin
+    out[:, 3, ground:] = begun_again(y, PERIOD) + ahead * sin + left * cos
+    out[:, 2:, ground:].masked_fill_(ahead == 0, NOWHERE)
+    if not bool(known.all()):
+        unknown = ~known.flatten()
+        out[unknown] = NOWHERE
+        out[unknown, 0] = 0.0
+    return out
+
+
+def begun_again(value: Tensor, period: float) -> Tensor:
+    """Values less whole periods, in [0, period); several times faster than `torch.remainder`."""
+    return value - period * torch.floor(value / period)
 
 
 def _rays(camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor]:

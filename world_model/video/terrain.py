@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...camera import CAMERA
-from .gaze import NOWHERE, PERIOD
+from .gaze import NOWHERE, PERIOD, begun_again
 from .layout import CHANNEL
 
 SPANS = (32.0, PERIOD)  # m after which asphalt and grass begin again
@@ -44,9 +44,9 @@ class GroundMaps(nn.Module):
         for texels, span, names in zip(self.maps, SPANS, _COVERS, strict=True):
             side = texels.shape[-1]
             around = nn.functional.pad(GAIN * texels.unsqueeze(0), (1, 1, 1, 1), mode="circular")
-            where = (torch.remainder(looks[:, 2:4], span) * (2 / span) - 1) * (side / (side + 2))
+            where = begun_again(looks[:, 2:4], span).mul_(2 / span).sub_(1).mul_(side / (side + 2)).permute(0, 2, 3, 1)
             picked = nn.functional.grid_sample(
-                around.expand(len(where), -1, -1, -1), where.permute(0, 2, 3, 1).to(around.dtype), mode="bilinear", align_corners=False
+                around.expand(len(where), -1, -1, -1), where.to(around.dtype), mode="bilinear", align_corners=False
             )
             cover = sum(layout[:, CHANNEL[name]] for name in names)
             share = cover.unsqueeze(1) * known * (3 * span / side / length).clamp(max=1)  # type: ignore[union-attr]
