@@ -20,7 +20,7 @@ WALL_BELOW = 1.5  # m; buildings less deep are plain walls
 PITCHED_BELOW = 7.5  # m; lower buildings have a pitched roof
 EAVES = 0.62  # of the height of a building with a pitched roof
 OVERHANG = 0.3  # m of a pitched roof beyond the walls
-BRIGHTEST = 1.25  # brightness of the brightest glass
+GLASS = (0.40, 0.46, 0.54)  # what glass of brightness 1 makes of the colour of its wall
 _SEED = 3
 _LIT = {Appearance.DUSK: 0.30, Appearance.RAIN: 0.16}  # share of windows
 
@@ -42,7 +42,7 @@ def panes(kind: SceneryKind, appearance: Appearance) -> Panes:
     shade, glow = np.zeros((CELLS, CELLS)), np.zeros((CELLS, CELLS))
     for i in range(CELLS):
         for j in range(CELLS):
-            shade[i, j] = rng.uniform(0.8, BRIGHTEST)
+            shade[i, j] = rng.uniform(0.8, 1.25)
             if share is not None and rng.random() < share:
                 glow[i, j] = rng.uniform(0.8, 1.0)
     return Panes(shade, glow > 0, glow)
@@ -60,10 +60,10 @@ def phase(index: int) -> tuple[int, int]:
 
 @cache
 def window_patterns(appearance: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """By kind of building (in the order of BUILDINGS), storey and bay: brightness of the glass over BRIGHTEST, and of light behind it.
+    """By kind of building (in the order of BUILDINGS), storey and bay: brightness of the glass, about 1, and of light behind it.
 
     In a light that nobody knows no window is lit.
     """
     known = [panes(kind, Appearance(appearance if appearance in list(Appearance) else 0)) for kind in BUILDINGS]
     glow = np.stack([each.glow for each in known]) * (appearance in list(Appearance))
-    return np.stack([each.shade for each in known]).astype(np.float32) / np.float32(BRIGHTEST), glow.astype(np.float32)
+    return np.stack([each.shade for each in known]).astype(np.float32), glow.astype(np.float32)

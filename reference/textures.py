@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..facades import CELLS, panes
+from ..facades import CELLS, GLASS, panes
 from ..road import SceneryKind
 from ..scene import Appearance
 from .atmosphere import LOOKS, Look
@@ -89,7 +89,7 @@ def facade(kind: SceneryKind, appearance: Appearance, texels: int = 16) -> Texel
     y0, y1, x0, x1 = _WINDOW[kind]
     for i in range(CELLS):
         for j in range(CELLS):
-            glass = np.array((0.40, 0.46, 0.54)) * windows.shade[i, j] * (np.array(look.ambient) if dark else 1.0)
+            glass = np.array(GLASS) * windows.shade[i, j] * (np.array(look.ambient) if dark else 1.0)
             if windows.lit[i, j]:
                 glass = np.array((1.0, 0.84, 0.55)) * windows.glow[i, j]
             y, x = i * texels, j * texels

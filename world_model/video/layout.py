@@ -18,7 +18,7 @@ from torch import Tensor
 from ...batched import Batched
 from ...bodies import shapes_of
 from ...camera import CAMERA, Camera
-from ...facades import window_patterns
+from ...facades import GLASS, window_patterns
 from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENSES, PAVEMENT_COLOUR
 from ...scene import Scene
 from . import raster
@@ -77,6 +77,7 @@ def _rows() -> NDArray[np.uint8]:
     return rows
 
 
+_GLASS = np.array(GLASS)
 _ROWS = _rows()  # [Face, C] channels of a face of each kind
 
 
@@ -211,9 +212,11 @@ class LayoutRasteriser:
         faces = np.empty(channels.shape[1:], np.int32)
         depths = np.empty(channels.shape[1:], np.float32)
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
+        glass, light = window_patterns(int(scene.appearance[b]))
         raster.draw_windows(
-            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_windows, *window_patterns(int(scene.appearance[b])),
-            scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["window"]], channels[CHANNEL["lit"]],
+            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows, glass, _GLASS, light,
+            scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["building"]],
+            channels[CHANNEL["window"]], channels[CHANNEL["lit"]], channels[_COLOUR],
         )  # fmt: skip
         raster.motion(
             faces, depths, view.fixed, view.owner, state[:, :3].copy(), agent_before,

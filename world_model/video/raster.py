@@ -339,8 +339,17 @@ def _shown(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def draw_windows(faces, depths, ground_faces, solid, normals, windows, glass, light, pose, camera, factor, out, bright):
-    """How much of each pixel of `nearest` a window fills, times its brightness.
+def _overlap(place, footprint, low, high):
+    """Share of [place - footprint / 2, place + footprint / 2] that lies in [low, high]."""
+    half = 0.5 * max(footprint, 1e-3)
+    return max(0.0, min(place + half, high) - max(place - half, low)) / (2 * half)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def draw_windows(
+    faces, depths, ground_faces, solid, normals, walls, windows, glass, tint, light, pose, camera, factor, cover, out, bright, colour
+):
+    """How much of each pixel of `nearest` a window fills, what it looks like and how much light is behind it.
 
     Args:
         faces: [H, W] of `nearest`.
@@ -348,14 +357,18 @@ def draw_windows(faces, depths, ground_faces, solid, normals, windows, glass, li
         ground_faces: the index of the first of the walls.
         solid: [Q, 4, 3] the walls.
         normals: [Q, 3] of them.
+        walls: [Q, 3] their colours in [0, 1].
         windows: [Q, 9] of `RoadMesh`.
         glass: [K, C, C] brightness of the glass, see `facades.window_patterns`.
+        tint: [3] what glass of brightness 1 makes of the colour of its wall.
         light: [K, C, C] brightness of light behind it.
         pose: x, y, heading of the ego.
         camera: focal, height, forward, pitch.
         factor: fine pixels of a pixel.
-        out: [H, W] 0 to 255, of the glass, to be filled.
-        bright: [H, W] of light behind it, to be filled.
+        cover: [H, W] 0 to 255, how much of a pixel buildings cover.
+        out: [H, W] 0 to 255, to be filled with the share of windows.
+        bright: [H, W] 0 to 255, to be filled with that of light behind them.
+        colour: [3, H, W] 0 to 255, base colours, in which glass takes the place of walls.
     """
     cells = glass.shape[1]
     height, width = out.shape
@@ -387,12 +400,23 @@ def draw_windows(faces, depths, ground_faces, solid, normals, windows, glass, li
             up = (above + depth * (sp - dy * cp)) / storey
             size = depth / coarse
             wide, tall = size * ahead / max(facing, 1e-3) / bay, size / storey
-            across = _shown(along, wide, windows[wall, 2], windows[wall, 3])
-            over = _shown(up, tall, windows[wall, 4], windows[wall, 5])
-            share = min(max(across * over, 0.0), 1.0)
             kind = int(windows[wall, 6])
-            storey_here, bay_here = int(math.floor(up) + windows[wall, 8]) % cells, int(math.floor(along) + windows[wall, 7]) % cells
-            far = min(max(max(wide, tall) - 0.5, 0.0), 1.0)  # where a pixel holds several windows, the mean of all
-            pane, glow = glass[kind, storey_here, bay_here], light[kind, storey_here, bay_here]
-            out[row, column] = int(255 * share * (pane + far * (glass[kind].mean() - pane)))
-            bright[row, column] = int(255 * share * (glow + far * (light[kind].mean() - glow)))
+            filled, pane, glow = 0.0, 0.0, 0.0
+            if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
+                filled = _shown(along, wide, windows[wall, 2], windows[wall, 3]) * _shown(up, tall, windows[wall, 4], windows[wall, 5])
+                pane, glow = filled * glass[kind].mean(), filled * light[kind].mean()
+            else:
+                for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
+                    over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5])
+                    i = int(storey_here + windows[wall, 8]) % cells
+                    for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
+                        share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3])
+                        j = int(bay_here + windows[wall, 7]) % cells
+                        filled += share
+                        pane += share * glass[kind, i, j]
+                        glow += share * light[kind, i, j]
+            out[row, column] = int(255 * min(filled, 1.0))
+            bright[row, column] = int(255 * min(glow, 1.0))
+            for c in range(3):
+                here = colour[c, row, column] + cover[row, column] * walls[wall, c] * (pane * tint[c] - filled)
+                colour[c, row, column] = int(min(max(here + 0.5, 0.0), 255.0))
