@@ -19,6 +19,7 @@ CELLS = 4
 WALL_BELOW = 1.5  # m; buildings less deep are plain walls
 PITCHED_BELOW = 7.5  # m; lower buildings have a pitched roof
 EAVES = 0.62  # of the height of a building with a pitched roof
+FOOT = 0.80  # brightness of a facade at its foot over that at its top
 OVERHANG = 0.3  # m of a pitched roof beyond the walls
 GLASS = (0.40, 0.46, 0.54)  # what glass of brightness 1 makes of the colour of its wall
 _SEED = 3

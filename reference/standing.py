@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..facades import BAY, CELLS, EAVES, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
+from ..facades import BAY, CELLS, EAVES, FOOT, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
 from ..road import BUILDINGS, TREES, RoadMap, SceneryKind
 from ..trees import BARK, CROWN_SIDES, CROWNS, TRUNK_SIDES, TRUNK_TOP, crowns, tones, trunk_radius, trunks
 from . import meshes
@@ -51,7 +51,7 @@ def _building(length: float, width: float, height: float, colour: Array, index: 
         bays = max(1, round(span / BAY))
         uv[face] = [(0, 0), (bays, 0), (bays, storeys), (0, storeys)]
         uv[face] += phase(index)
-    foot = np.repeat(colour[None, None], 4, 1) * np.array([0.80, 0.80, 1.0, 1.0], np.float32)[None, :, None]
+    foot = np.repeat(colour[None, None], 4, 1) * np.array([FOOT, FOOT, 1.0, 1.0], np.float32)[None, :, None]
     facade = meshes.quads(walls, foot, uv / CELLS)
     if not gabled:
         return facade, meshes.quads(meshes.box(-a, a, -b, b, 0.0, height)[4:5], roof_colours(colour)[0])

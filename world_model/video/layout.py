@@ -18,7 +18,7 @@ from torch import Tensor
 from ...batched import Batched
 from ...bodies import shapes_of
 from ...camera import CAMERA, Camera
-from ...facades import GLASS, window_patterns
+from ...facades import FOOT, GLASS, window_patterns
 from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENSES, PAVEMENT_COLOUR
 from ...scene import Scene
 from . import raster
@@ -214,8 +214,8 @@ class LayoutRasteriser:
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         glass, light = window_patterns(int(scene.appearance[b]))
         raster.draw_windows(
-            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows, glass, _GLASS, light,
-            scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["building"]],
+            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
+            glass, _GLASS, FOOT, light, scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["building"]],
             channels[CHANNEL["window"]], channels[CHANNEL["lit"]], channels[_COLOUR],
         )  # fmt: skip
         raster.motion(

@@ -347,7 +347,7 @@ def _overlap(place, footprint, low, high):
 
 @njit(cache=True, nogil=True, fastmath=True)
 def draw_windows(
-    faces, depths, ground_faces, solid, normals, walls, windows, glass, tint, light, pose, camera, factor, cover, out, bright, colour
+    faces, depths, ground_faces, solid, normals, walls, windows, glass, tint, foot, light, pose, camera, factor, cover, out, bright, colour
 ):
     """How much of each pixel of `nearest` a window fills, what it looks like and how much light is behind it.
 
@@ -361,6 +361,7 @@ def draw_windows(
         windows: [Q, 9] of `RoadMesh`.
         glass: [K, C, C] brightness of the glass, see `facades.window_patterns`.
         tint: [3] what glass of brightness 1 makes of the colour of its wall.
+        foot: brightness of a wall at its foot over that at its top.
         light: [K, C, C] brightness of light behind it.
         pose: x, y, heading of the ego.
         camera: focal, height, forward, pitch.
@@ -417,6 +418,8 @@ def draw_windows(
                         glow += share * light[kind, i, j]
             out[row, column] = int(255 * min(filled, 1.0))
             bright[row, column] = int(255 * min(glow, 1.0))
+            up_wall = up * storey / max(solid[wall, 2, 2] - solid[wall, 0, 2], 1e-3)
+            shade = foot + (1.0 - foot) * min(max(up_wall, 0.0), 1.0)
             for c in range(3):
-                here = colour[c, row, column] + cover[row, column] * walls[wall, c] * (pane * tint[c] - filled)
+                here = colour[c, row, column] + cover[row, column] * walls[wall, c] * (shade * (1.0 - filled + pane * tint[c]) - 1.0)
                 colour[c, row, column] = int(min(max(here + 0.5, 0.0), 255.0))
