@@ -1,9 +1,9 @@
 """The layout: what the map and a tracker know of the camera's view, as image channels, and how every pixel moved.
 
 It holds lanes, junctions, verges, pavements, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts,
-base colour and brake lights; nothing of a renderer: no shading, no texture, no light. Buildings have bays and storeys of about 3.2 m,
-with windows as their kind says, some of them lit, and low ones a pitched roof; trees have round or conical crowns. It is the condition of
-the video model.
+base colour and brake lights; of a renderer only how it cuts corners to fine pixels: no shading, no texture, no light. Buildings have bays
+and storeys of about 3.2 m, with windows as their kind says, some of them lit, and low ones a pitched roof; trees have round or conical
+crowns. It is the condition of the video model.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .faces import Face
 from .mesh import MeshCache, RoadMesh
 from .road_users import TABLES, agent_faces
 from .signals import signal_faces
+from .windows import draw_windows
 
 CHANNELS = (
     "ground", "road", "junction", "edge", "dash", "centre", "stop",
@@ -213,7 +214,7 @@ class LayoutRasteriser:
         depths = np.empty(channels.shape[1:], np.float32)
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         glass, light = window_patterns(int(scene.appearance[b]))
-        raster.draw_windows(
+        draw_windows(
             faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
             glass, _GLASS, FOOT, light, scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["building"]],
             channels[CHANNEL["window"]], channels[CHANNEL["lit"]], channels[_COLOUR],
