@@ -47,13 +47,6 @@ class DrivenGround:
         self._steps = np.concatenate([np.diff(line, axis=0) for line in lines] or [np.zeros((0, 2), np.float32)])
         self._reach = np.concatenate(reach or [np.zeros(0)])
 
-    @classmethod
-    def of(cls, road: RoadMap) -> DrivenGround:
-        """That of a road map [1]."""
-        driven = np.flatnonzero(np.isin(road.kind[0].numpy(), (int(LaneKind.DRIVING), int(LaneKind.JUNCTION))))
-        lines, widths = road.centreline[0].numpy().astype(np.float32), road.width[0].numpy()
-        return cls([lines[i] for i in driven], [float(widths[i]) for i in driven])
-
     def __contains__(self, point: npt.NDArray[np.float64]) -> bool:
         return bool(self.covers(point[None])[0])
 

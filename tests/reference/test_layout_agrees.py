@@ -12,10 +12,11 @@ import pytest
 import torch
 from xpeng_world.bodies import VAN, VAN_HEIGHT
 from xpeng_world.facades import CELLS, panes, phase, window_patterns
+from xpeng_world.ground import GroundPlan
 from xpeng_world.reference.atmosphere import LOOKS
 from xpeng_world.reference.camera import ReferenceCamera
 from xpeng_world.road import BUILDINGS, SignalState
-from xpeng_world.roadside import PAVEMENT_COLOUR, STEEL, VERGE_COLOUR, DrivenGround, mast
+from xpeng_world.roadside import PAVEMENT_COLOUR, STEEL, VERGE_COLOUR, mast
 from xpeng_world.scene import AgentKind, Appearance
 from xpeng_world.world_model.video.layout import AGENT_CHANNELS, CHANNEL, LayoutRasteriser
 
@@ -99,7 +100,7 @@ def test_masts_stand_beside_the_road_and_look_like_steel(camera) -> None:
     look = LOOKS[Appearance.OVERCAST]
     colour = 255 * np.array(STEEL) * look.shade(np.array([-1.0, 0.0, 0.0], np.float32))
     assert np.abs(picture(camera, scene)[steel].mean(0) - colour).max() < 25
-    ground = DrivenGround.of(road)
+    ground = GroundPlan(road).driven
     for head in road.signal_head[0].numpy()[road.signal_lane[0].numpy() >= 0]:
         foot = mast(head, ground, 1)[:4].reshape(-1, 3)
         assert foot[:, 2].min() == 0

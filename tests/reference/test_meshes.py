@@ -17,12 +17,6 @@ def test_a_polygon_that_is_not_convex_is_covered_once():
         assert area(meshes.polygon(points, 0.5)) == pytest.approx(24.0)
 
 
-def test_a_ribbon_has_its_width_along_a_bend():
-    line = np.array([(0, 0), (10, 0), (10, 10)], np.float32)
-    assert area(meshes.flats(polylines.ribbon(line, -1.0, 1.0), 0.5)) == pytest.approx(40.0)
-    assert area(meshes.flats(polylines.ribbon(line, 1.0, 3.0), 0.5)) == pytest.approx(2 * (2 * 10 - 2 * 2))
-
-
 def test_tiles_share_out_every_triangle_once():
     line = np.stack((np.linspace(0, 200, 21), np.zeros(21)), 1).astype(np.float32)
     whole = meshes.flats(polylines.ribbon(line, -1.0, 1.0), 0.5)
@@ -30,11 +24,6 @@ def test_tiles_share_out_every_triangle_once():
     assert len(tiles) > 3
     assert sum(len(tile.triangles) for tile in tiles.values()) == len(whole.triangles)
     assert sum(area(tile) for tile in tiles.values()) == pytest.approx(area(whole))
-
-
-def test_cleaning_keeps_bends_and_drops_repeated_and_straight_points():
-    line = np.array([(0, 0), (0, 0), (5, 0), (10, 0), (10, 10), (10, 10)], np.float32)
-    assert polylines.clean(line).tolist() == [[0, 0], [10, 0], [10, 10]]
 
 
 def test_box_faces_look_outward():

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from xpeng_world.camera import CAMERA
-from xpeng_world.polylines import triangulate
 from xpeng_world.road import BUILDINGS, TREES, LaneKind, SceneryKind
 from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.trees import crowns
@@ -306,20 +305,6 @@ def test_trees_have_round_or_conical_crowns(rasterise, kind) -> None:
         assert columns.max() + 1 == pytest.approx(max(u for u, _ in places), abs=1.3)
     normals = build_mesh(road).solid_normal
     assert np.allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-5)
-
-
-def test_ears_are_clipped_to_the_polygons_area() -> None:
-    import numpy as np
-
-    concave = np.asarray([(0, 0), (4, 0), (4, 4), (2, 1), (0, 4)], np.float32)
-    for polygon in (concave, concave[::-1]):
-        triangles = triangulate(polygon)
-        area = 0.0
-        for a, b, c in triangles:
-            p, q, r = polygon[a], polygon[b], polygon[c]
-            area += abs((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])) / 2
-        assert len(triangles) == 3
-        assert area == pytest.approx(10.0)  # the square of 16 less the notch of 4 * 3 / 2
 
 
 def test_ego_motion_is_the_previous_pose_seen_from_now() -> None:

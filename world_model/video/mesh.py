@@ -204,9 +204,6 @@ def build_mesh(road: RoadMap) -> RoadMesh:
     )
 
 
-_COUNT = np.arange(1, 100_001)
-
-
 class MeshCache:
     """Meshes of the road maps seen last, known by sums over their content, which padding leaves as they are."""
 
@@ -218,9 +215,9 @@ class MeshCache:
         """The mesh of one of the road maps [B]."""
         used = int(np.count_nonzero(road.kind[b].numpy() > 0))
         kinds = road.scenery_kind[b].numpy()
-        stands = (float(road.scenery[b].numpy().sum()), int(kinds @ _COUNT[: len(kinds)]))  # which is of which kind too
-        line = road.centreline[b, :used].numpy()
-        key = (used, float(line.sum()), float(line[used // 2, 0, 1]), float(road.speed_limit[b, :used].numpy().sum()), *stands)
+        stands = (float(road.scenery[b].numpy().sum()), int(kinds @ np.arange(1, len(kinds) + 1)))  # which is of which kind too
+        lines = (float(road.centreline[b, :used].numpy().sum()), float(road.centreline[b, used // 2, 0, 1]))
+        key = (used, *lines, float(road.speed_limit[b, :used].numpy().sum()), *stands)
         if key not in self._meshes:
             self._meshes[key] = build_mesh(road[b])
             if len(self._meshes) > self._capacity:

@@ -13,7 +13,7 @@ from numba import njit
 
 NEAR = 0.25  # m, nothing closer to the camera is drawn
 BACKGROUND = -1  # sky or bare ground
-CUT = 0.25  # fine pixels by which corners move right and down before they are cut to whole ones, as those of the reference world do
+SHIFT = 0.25  # fine pixels by which corners move right and down before they are cut to whole ones, as those of the reference world do
 _SLACK = 5.0  # m, more than the camera's tilt moves anything towards it
 
 
@@ -82,8 +82,8 @@ def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
     gu, gv, g0 = nx / (d * focal), ny / (d * focal), nz / d
     us, vs = np.empty(12, np.float32), np.empty(12, np.float32)
     for i in range(n):
-        us[i] = (cx + focal * clipped[i, 0] / clipped[i, 2]) * (1 - 0.5 / width) + CUT
-        vs[i] = (cy + focal * clipped[i, 1] / clipped[i, 2]) * (1 - 0.5 / height) + CUT
+        us[i] = (cx + focal * clipped[i, 0] / clipped[i, 2]) * (1 - 0.5 / width) + SHIFT
+        vs[i] = (cy + focal * clipped[i, 1] / clipped[i, 2]) * (1 - 0.5 / height) + SHIFT
     n = _cut(us, vs, n, 0.0, width - 0.5)
     n = _cut(vs, us, n, 0.0, height - 0.5)
     if n < 3:
@@ -202,9 +202,7 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
     total = np.empty(channels, np.int32)
     line = np.empty((channels, width), np.uint8)  # one row of the picture, which stays in the cache
     area = factor * factor
-    part = (
-        1 << 20
-    ) // area + 1  # a division by the area is a multiplication and a shift, which are faster and as exact for factors up to 7
+    part = (1 << 20) // area + 1  # to divide by the area is to multiply with this and shift: faster, and as exact for factors up to 7
     down, ground, rise = np.empty(factor), np.empty(factor), np.empty(factor)  # of each fine row, where nothing stands
     for row in range(height):
         for i in range(factor):
