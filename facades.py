@@ -16,6 +16,14 @@ from .scene import Appearance
 
 BAY, STOREY = 3.2, 3.2  # m, about what a wall has for a window, along and up
 CELLS = 4
+TEXELS = 16  # a bay and a storey are divided into
+WINDOWS = {  # texels of a bay from and to which a window reaches, along and up
+    SceneryKind.BUILDING: (3, 13, 4, 13),
+    SceneryKind.RIBBON_BUILDING: (0, 16, 5, 13),
+    SceneryKind.GLASS_BUILDING: (1, 16, 1, 15),
+}
+SEAM = 0.86  # brightness of the lowest texels of a storey over the wall's
+MULLION = 0.8  # brightness of the first texels of a window that fills its bay over its glass
 WALL_BELOW = 1.5  # m; buildings less deep are plain walls
 PITCHED_BELOW = 7.5  # m; lower buildings have a pitched roof
 EAVES = 0.62  # of the height of a building with a pitched roof

@@ -1,4 +1,4 @@
-"""Road users of the reference world: their bodies posed and lit all at once, their shadows and reflections."""
+"""Road users of the reference world: their bodies posed and lit all at once, and their shadows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bodies import BLEACHED, FIXED, Array, Paint, body, face_normals, shapes_of
+from ..lamps import BRAKING, HEADLIGHT_ON, TAIL_ON
 from .atmosphere import Look
 
 SHADOW_MARGIN = 0.15  # m
 SHADOW_SLIDE = 0.25  # m per metre of height, away from the sun
-_BRAKING = np.array((1.0, 0.10, 0.06), np.float32)
-_HEADLIGHT_ON = np.array((1.0, 0.98, 0.86), np.float32)
-_TAIL_ON = np.array((0.78, 0.05, 0.05), np.float32)
 
 
 def pose_bodies(
@@ -33,7 +31,7 @@ def pose_bodies(
     shape = shapes_of(kind, state[:, 7])
     fixed = FIXED.copy()
     if look.lamps:
-        fixed[Paint.HEAD], fixed[Paint.TAIL] = _HEADLIGHT_ON, _TAIL_ON
+        fixed[Paint.HEAD], fixed[Paint.TAIL] = HEADLIGHT_ON, TAIL_ON
     corners = [np.zeros((0, 4, 3), np.float32)]
     colours, shining = [np.zeros((0, 3), np.float32)], [np.zeros(0, bool)]
     for index in np.unique(shape):
@@ -46,7 +44,7 @@ def pose_bodies(
         lamp = np.isin(model.paint, (Paint.HEAD, Paint.TAIL, Paint.SIGN)) & look.lamps
         stop = np.isin(model.paint, (Paint.TAIL, Paint.STOP)) & brake[rows, None]
         tint = np.where(lamp[:, None], tint, tint * look.shade(face_normals(world)))
-        tint[stop] = _BRAKING
+        tint[stop] = BRAKING
         corners.append(world.reshape(-1, 4, 3))
         colours.append(tint.reshape(-1, 3))
         shining.append((lamp | stop).reshape(-1))
@@ -73,12 +71,3 @@ def shadows(state: Array, look: Look) -> Array:
     away = -np.array(look.sun[:2], np.float32) / max(look.sun[2], 0.5) * min(1.0, 3 * look.sunlight[0])
     ground[..., :2] += SHADOW_SLIDE * away * state[:, None, 7:8]
     return ground
-
-
-def mirrored(corners: Array) -> Array:
-    """Faces [Q, 4, 3] as a wet road shows them: below the ground and drawn out."""
-    out = corners.copy()
-    height = corners[..., 2]
-    low, high = height.min(-1, keepdims=True), height.max(-1, keepdims=True)
-    out[..., 2] = -np.where(height > 0.5 * (low + high), 1.3 * high + 0.3, 0.25 * low)
-    return out

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..camera import Camera
+from ..lamps import GLEAM, LENS_FACE, LENS_LIT, SIGNAL_GLEAM, mirrored
 from ..road import BUILDINGS, RoadMap, SceneryKind
-from ..roadside import LENS_COLOURS
+from ..roadside import LENS_COLOURS, LENSES
 from ..scene import Appearance, Scene
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
-from .bodies import mirrored, pose_bodies, shadows
+from .bodies import pose_bodies, shadows
 from .landscape import Landscape, build_landscape
 from .meshes import Array, Mesh, face_normals, flat, quads
 from .panda import p3d
@@ -26,7 +27,6 @@ NEAR, FAR = 0.5, 900.0  # m
 FLAT_REACH = {"verge": 250.0, "pavement": 200.0, "road": 400.0, "marking": 150.0, "shade": 120.0}  # m
 SOLID_REACH, FACADE_REACH = 330.0, 700.0  # m
 AGENT_REACH = 220.0  # m
-GLEAM = 0.17  # brightness of a lamp's reflection on a wet road
 SIGNAL_REACH = 160.0  # m
 SUBPIXEL = 0.25  # rendered pixels by which the rasteriser, cutting coordinates to whole pixels, draws too far left and up
 KEPT_LANDSCAPES, KEPT_SETS = 48, 8
@@ -247,9 +247,10 @@ class _Set:
         dark = shadows(state, self._look)
         self._shade.set(dark, np.full((len(dark), 3), self._look.shadow, np.float32))
         if self._look.rain:
-            lit = (lens_colours.max(1, initial=0) > 0.9) & (np.arange(len(lens_colours)) % 3 == 1)  # the middle of each lens
+            face = np.arange(len(lens_colours)) % LENSES.shape[1]
+            lit = (lens_colours.max(1, initial=0) > LENS_LIT) & (face == LENS_FACE)
             faces = np.concatenate((corners[shining], lens_corners[lit]))
-            paint = np.concatenate((GLEAM * colours[shining], 0.6 * GLEAM * lens_colours[lit]))
+            paint = np.concatenate((GLEAM * colours[shining], SIGNAL_GLEAM * lens_colours[lit]))
             seen = ((eye - faces[:, 0, :2]) * face_normals(faces)[:, :2]).sum(1) > 0
             self._gleam.set(mirrored(faces[seen]), paint[seen])
 

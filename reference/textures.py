@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..facades import CELLS, GLASS, panes
+from ..facades import CELLS, GLASS, MULLION, SEAM, TEXELS, WINDOWS, panes
 from ..road import SceneryKind
 from ..scene import Appearance
 from .atmosphere import LOOKS, Look
@@ -16,11 +16,6 @@ Texels = npt.NDArray[np.float32]
 ASPHALT_SPAN = 32.0  # m covered by one repeat
 GRASS_SPAN = 192.0  # m
 SKY_COLUMNS = 1440  # columns of the panorama, 0.25 degrees each
-_WINDOW = {  # texels of a bay from and to which a window reaches, up and along
-    SceneryKind.BUILDING: (4, 13, 3, 13),
-    SceneryKind.RIBBON_BUILDING: (5, 13, 0, 16),
-    SceneryKind.GLASS_BUILDING: (1, 15, 1, 16),
-}
 
 
 def cloudy(height: int, width: int, cells: int, seed: int, octaves: int = 4) -> npt.NDArray[np.float32]:
@@ -80,23 +75,23 @@ def grass(town: bool, size: int = 256) -> Texels:
     return opaque((tone[..., None] * tint).clip(0, 1))
 
 
-def facade(kind: SceneryKind, appearance: Appearance, texels: int = 16) -> Texels:
+def facade(kind: SceneryKind, appearance: Appearance) -> Texels:
     """Windows in a wall, CELLS to a side, rows upward; lit here and there after dark."""
     look, windows = LOOKS[appearance], panes(kind, appearance)
     dark = look.lamps and not look.rain
     wall = np.array(look.ambient) * 0.95 if dark else np.ones(3)
-    rgb = np.broadcast_to(wall, (CELLS * texels, CELLS * texels, 3)).copy()
-    y0, y1, x0, x1 = _WINDOW[kind]
+    rgb = np.broadcast_to(wall, (CELLS * TEXELS, CELLS * TEXELS, 3)).copy()
+    x0, x1, y0, y1 = WINDOWS[kind]
     for i in range(CELLS):
         for j in range(CELLS):
             glass = np.array(GLASS) * windows.shade[i, j] * (np.array(look.ambient) if dark else 1.0)
             if windows.lit[i, j]:
                 glass = np.array((1.0, 0.84, 0.55)) * windows.glow[i, j]
-            y, x = i * texels, j * texels
+            y, x = i * TEXELS, j * TEXELS
             rgb[y + y0 : y + y1, x + x0 : x + x1] = glass
-            rgb[y, x : x + texels] = 0.86 * wall
-            if kind == SceneryKind.RIBBON_BUILDING:
-                rgb[y + y0 : y + y1, x] *= 0.8
+            rgb[y, x : x + TEXELS] = SEAM * wall
+            if x1 - x0 == TEXELS:
+                rgb[y + y0 : y + y1, x] *= MULLION
     return opaque(rgb)
 
 

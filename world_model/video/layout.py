@@ -19,8 +19,9 @@ from ...batched import Batched
 from ...bodies import shapes_of
 from ...camera import CAMERA, Camera
 from ...facades import FOOT, GLASS, window_patterns
+from ...lamps import mirrored
 from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENSES, PAVEMENT_COLOUR
-from ...scene import Scene
+from ...scene import Appearance, Scene
 from . import raster
 from .faces import Face
 from .mesh import MeshCache, RoadMesh
@@ -101,6 +102,7 @@ class _View:
     normals: NDArray[np.float32]  # [n, 3]
     owner: NDArray[np.int64]  # [n] slot of the road user, or -2 - s of signal s
     colours: NDArray[np.float32]  # [n, 3] in [0, 1]
+    lamps: tuple[NDArray[np.float32], NDArray[np.float32]] | None  # on a wet road: faces [k, 4, 3] as it mirrors them, and colours [k, 3]
     mesh: RoadMesh
 
     @property
@@ -175,7 +177,8 @@ class LayoutRasteriser:
         classes = np.empty(MAX_MOVING_FACES, np.int64)
         owner = np.empty(MAX_MOVING_FACES, np.int64)
         colours = np.empty((MAX_MOVING_FACES, 3), np.float32)
-        faces = (quads, normals, classes, owner, colours)
+        gleams = np.empty((MAX_MOVING_FACES, 3), np.float32)
+        faces = (quads, normals, classes, owner, colours, gleams)
         state = agents.state[b].double().numpy()
         n = agent_faces(
             state, shapes_of(agents.kind[b].numpy(), state[:, 7]), agents.valid[b].numpy(), agents.brake[b].numpy(),
@@ -192,7 +195,12 @@ class LayoutRasteriser:
         drawn = (buffer, inverse_depth)
         raster.draw_solid(mesh.solid, mesh.solid_normal, mesh.solid_extent, len(mesh.ground), pose, self._optics, reach, *drawn)
         raster.draw_solid(quads[:n], normals[:n], _WIDE[:n], len(static), pose, self._optics, _NEAR[:n], *drawn)
-        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], mesh)
+        lamps = None
+        if int(scene.appearance[b]) == Appearance.RAIN:
+            eye = pose[:2] + self.camera.forward * np.array((np.cos(pose[2]), np.sin(pose[2])))
+            shining = gleams[:n].any(1) & (((eye - quads[:n, 0, :2]) * normals[:n, :2]).sum(1) > 0)
+            lamps = (mirrored(quads[:n][shining]), gleams[:n][shining])
+        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], lamps, mesh)
 
     def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
         view = self._see(scene, b)
@@ -204,6 +212,9 @@ class LayoutRasteriser:
             view.buffer, view.inverse_depth, view.static, moving, self._ground, above, focal, pitch, self.factor,
             CHANNEL["inverse_depth"], CHANNEL["height"], channels,
         )  # fmt: skip
+        if view.lamps is not None:
+            pose = scene.ego.state[b, :3].double().numpy()
+            raster.add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[_COLOUR])
         before = scene if previous is None else previous
         agent_before = state[:, :3].copy()
         if previous is not None:
@@ -215,7 +226,7 @@ class LayoutRasteriser:
         raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         glass, light = window_patterns(int(scene.appearance[b]))
         draw_windows(
-            faces, depths, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
+            faces, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
             glass, _GLASS, FOOT, light, scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["building"]],
             channels[CHANNEL["window"]], channels[CHANNEL["lit"]], channels[_COLOUR],
         )  # fmt: skip

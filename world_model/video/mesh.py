@@ -10,18 +10,12 @@ from numpy.typing import NDArray
 
 from ... import polylines
 from ...bodies import face_normals
-from ...facades import BAY, EAVES, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
+from ...facades import BAY, EAVES, OVERHANG, PITCHED_BELOW, STOREY, TEXELS, WALL_BELOW, WINDOWS, phase, roof_colours
 from ...ground import Ground, GroundPlan
 from ...road import BUILDINGS, TREES, RoadMap, SceneryKind
 from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, has_barrier, mast
 from ...trees import BARK, crowns, tones, trunks
 from .faces import Face
-
-WINDOWS = {  # left, right, bottom and top of a window, shares of its bay and storey
-    SceneryKind.BUILDING: (0.2, 0.8, 0.27, 0.8),
-    SceneryKind.RIBBON_BUILDING: (0.0, 1.0, 0.31, 0.81),
-    SceneryKind.GLASS_BUILDING: (0.06, 1.0, 0.06, 0.94),
-}
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class RoadMesh:
     solid_normal: NDArray[np.float32]  # [Q, 3] outward
     solid_colour: NDArray[np.float32]  # [Q, 3]
     solid_extent: NDArray[np.float32]  # [Q]
-    solid_windows: NDArray[np.float32]  # [Q, 9] width and height of a wall's bays in m, 0 without, WINDOWS, index in BUILDINGS, phase
+    solid_windows: NDArray[np.float32]  # [Q, 9] width and height of bays in m, 0 without, shares of WINDOWS, index in BUILDINGS, phase
 
 
 def extents(faces: NDArray) -> NDArray[np.float32]:
@@ -160,7 +154,8 @@ def _standing_faces(plan: GroundPlan) -> dict[str, NDArray]:
     eaves = np.where(pitched, EAVES * shape[:, 5], shape[:, 5])
     quads, outward = _box_faces(shape, np.zeros_like(eaves), eaves)
     index = np.flatnonzero(road.scenery_kind[0].numpy() > 0)[houses]
-    rows = [(*WINDOWS[SceneryKind(k)], BUILDINGS.index(SceneryKind(k)), *phase(i)) for k, i in zip(kind[houses], index, strict=True)]
+    window = {kind: np.array(reach) / TEXELS for kind, reach in WINDOWS.items()}
+    rows = [(*window[SceneryKind(k)], BUILDINGS.index(SceneryKind(k)), *phase(i)) for k, i in zip(kind[houses], index, strict=True)]
     panes = np.array(rows, np.float32).reshape(-1, 7).repeat(len(_BOX_FACES), 0)
     bays = np.where(outward[:, 2:] == 0, _bays(quads), 0.0)
     top, tiles, gable = roof_colours(paint)

@@ -18,8 +18,8 @@ _SLACK = 5.0  # m, more than the camera's tilt moves anything towards it
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _cut(us, vs, n, low, high):
-    """Cut a convex polygon of n corners to low <= u <= high, in place; returns the new count."""
+def _cut(us, vs, ws, n, low, high):
+    """Cut a convex polygon of n corners (u, v, w) to low <= u <= high, in place; returns the new count."""
     for side in (-1.0, 1.0):
         limit = side * (high if side > 0 else low)
         beyond = 0
@@ -29,65 +29,55 @@ def _cut(us, vs, n, low, high):
             continue
         if beyond == n:
             return 0
-        old_us, old_vs, count = us[:n].copy(), vs[:n].copy(), 0
+        old_us, old_vs, old_ws, count = us[:n].copy(), vs[:n].copy(), ws[:n].copy(), 0
         for i in range(n):
             j = i + 1 if i + 1 < n else 0
             a, b = side * old_us[i] - limit, side * old_us[j] - limit
             if a <= 0:
-                us[count], vs[count] = old_us[i], old_vs[i]
+                us[count], vs[count], ws[count] = old_us[i], old_vs[i], old_ws[i]
                 count += 1
             if (a <= 0) != (b <= 0):
                 share = a / (a - b)
                 us[count], vs[count] = side * limit, old_vs[i] + share * (old_vs[j] - old_vs[i])
+                ws[count] = old_ws[i] + share * (old_ws[j] - old_ws[i])
                 count += 1
         n = count
     return n
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
-    """Fill one convex polygon given in camera coordinates [count, 3] (right, down, forward).
+def _project(points, count, focal, height, width, us, vs, ws):
+    """Corners of a polygon [count, 3] in camera coordinates (right, down, forward) as they are drawn: returns how many there are.
 
-    Its corners are cut to whole fine pixels, and pixels on its border belong to it: so the reference world's renderer does it, and what one
-    program covers the other covers too.
+    What lies before `NEAR` or beside the picture is cut off. us and vs [12] become whole fine pixels, as the reference world's renderer has
+    them, so that what one program covers the other covers too; ws [12] becomes the inverse depth, of corners that no side cuts off.
     """
-    height, width = buffer.shape
     cx, cy = width * 0.5, height * 0.5
-    clipped = np.empty((8, 3), np.float32)
     n = 0
     for i in range(count):
         j = i + 1 if i + 1 < count else 0
         zi, zj = points[i, 2], points[j, 2]
         if zi > NEAR:
-            clipped[n] = points[i]
+            us[n], vs[n], ws[n] = points[i, 0] / zi, points[i, 1] / zi, 1.0 / zi
             n += 1
         if (zi > NEAR) != (zj > NEAR):
             t = (NEAR - zi) / (zj - zi)
-            clipped[n, 0] = points[i, 0] + t * (points[j, 0] - points[i, 0])
-            clipped[n, 1] = points[i, 1] + t * (points[j, 1] - points[i, 1])
-            clipped[n, 2] = NEAR
+            us[n] = (points[i, 0] + t * (points[j, 0] - points[i, 0])) / NEAR
+            vs[n] = (points[i, 1] + t * (points[j, 1] - points[i, 1])) / NEAR
+            ws[n] = 1.0 / NEAR
             n += 1
     if n < 3:
-        return
-    # plane n.P = d gives 1/z = (n . (x/z, y/z, 1)) / d, affine in the image
-    ax, ay, az = points[1, 0] - points[0, 0], points[1, 1] - points[0, 1], points[1, 2] - points[0, 2]
-    k = count - 1
-    if points[k, 0] == points[k - 1, 0] and points[k, 1] == points[k - 1, 1] and points[k, 2] == points[k - 1, 2]:
-        k = count - 2
-    bx, by, bz = points[k, 0] - points[0, 0], points[k, 1] - points[0, 1], points[k, 2] - points[0, 2]
-    nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    d = nx * points[0, 0] + ny * points[0, 1] + nz * points[0, 2]
-    if abs(d) < 1e-9:
-        return
-    gu, gv, g0 = nx / (d * focal), ny / (d * focal), nz / d
-    us, vs = np.empty(12, np.float32), np.empty(12, np.float32)
+        return 0
     for i in range(n):
-        us[i] = (cx + focal * clipped[i, 0] / clipped[i, 2]) * (1 - 0.5 / width) + SHIFT
-        vs[i] = (cy + focal * clipped[i, 1] / clipped[i, 2]) * (1 - 0.5 / height) + SHIFT
-    n = _cut(us, vs, n, 0.0, width - 0.5)
-    n = _cut(vs, us, n, 0.0, height - 0.5)
-    if n < 3:
-        return
+        us[i] = (cx + focal * us[i]) * (1 - 0.5 / width) + SHIFT
+        vs[i] = (cy + focal * vs[i]) * (1 - 0.5 / height) + SHIFT
+    n = _cut(us, vs, ws, n, 0.0, width - 0.5)
+    return _cut(vs, us, ws, n, 0.0, height - 0.5)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _fill(us, vs, n, face, buffer):
+    """Fill a convex polygon of n corners, whole fine pixels; those on its border belong to it."""
     low, high = 1e9, -1e9
     left, right = 1e9, -1e9
     for i in range(n):
@@ -107,16 +97,46 @@ def _fill(points, count, focal, depth_test, face, buffer, inverse_depth):
                 start, end = min(start, u), max(end, u)
         if end < start:
             continue
-        a, b = math.ceil(start), math.floor(end)
-        v = row + 0.5
-        base = g0 + gv * (v - cy)
-        for column in range(a, b + 1):
-            w = base + gu * (column + 0.5 - cx)
-            if depth_test:
-                if w <= inverse_depth[row, column]:
-                    continue
-                inverse_depth[row, column] = w
+        for column in range(math.ceil(start), math.floor(end) + 1):
             buffer[row, column] = face
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _stand(us, vs, ws, n, face, buffer, inverse_depth):
+    """Fill a convex polygon as `_fill` does where it is nearer than what is there.
+
+    It is drawn as triangles whose corners take their depth along to their whole pixels, and of which none is drawn that this turns round.
+    """
+    u0, v0, w0 = us[0], vs[0], ws[0]
+    x0, y0 = math.floor(u0), math.floor(v0)
+    for k in range(1, n - 1):
+        x1, y1, x2, y2 = math.floor(us[k]), math.floor(vs[k]), math.floor(us[k + 1]), math.floor(vs[k + 1])
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area * ((us[k] - u0) * (vs[k + 1] - v0) - (us[k + 1] - u0) * (vs[k] - v0)) <= 0:
+            continue
+        d1, d2 = (ws[k] - w0) / area, (ws[k + 1] - w0) / area
+        gu, gv = d1 * (y2 - y0) - d2 * (y1 - y0), d2 * (x1 - x0) - d1 * (x2 - x0)
+        ax, ay, bx, by, cx, cy = x0, y0, x1, y1, x2, y2  # from the top down
+        if by < ay:
+            ax, ay, bx, by = bx, by, ax, ay
+        if cy < ay:
+            ax, ay, bx, by, cx, cy = cx, cy, ax, ay, bx, by
+        elif cy < by:
+            bx, by, cx, cy = cx, cy, bx, by
+        long = (cx - ax) / (cy - ay)
+        upper = (bx - ax) / (by - ay) if by > ay else 0.0
+        lower = (cx - bx) / (cy - by) if cy > by else 0.0
+        for row in range(int(ay), int(cy) + 1):
+            start = ax + (row - ay) * long
+            end = ax + (row - ay) * upper if row < by else bx + (row - by) * lower
+            if start > end:
+                start, end = end, start
+            base = w0 + gv * (row - y0)
+            for column in range(math.ceil(start - 1e-4), math.floor(end + 1e-4) + 1):
+                w = base + gu * (column - x0)
+                if w > inverse_depth[row, column]:
+                    inverse_depth[row, column] = w
+                    buffer[row, column] = face
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -136,7 +156,7 @@ def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
     points = np.empty((4, 3), np.float32)
-    unused = np.empty((1, 1), np.float32)
+    us, vs, ws = np.empty(12, np.float32), np.empty(12, np.float32), np.empty(12, np.float32)
     half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
         dx, dy, far = quads[q, 0, 0] - pose[0], quads[q, 0, 1] - pose[1], reach + extents[q]
@@ -152,7 +172,9 @@ def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
             points[i, 2] = x * cp - above * sp
             front = max(front, points[i, 2])
         if front > NEAR:
-            _fill(points, 4, focal, False, first_index + q, buffer, unused)
+            n = _project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
+            if n > 2:
+                _fill(us, vs, n, first_index + q, buffer)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -166,6 +188,7 @@ def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer
     cp, sp = math.cos(pitch), math.sin(pitch)
     eye_x, eye_y = pose[0] + forward * cos, pose[1] + forward * sin
     points = np.empty((4, 3), np.float32)
+    us, vs, ws = np.empty(12, np.float32), np.empty(12, np.float32), np.empty(12, np.float32)
     half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
         dx, dy, dz = quads[q, 0, 0] - eye_x, quads[q, 0, 1] - eye_y, quads[q, 0, 2] - above
@@ -184,7 +207,41 @@ def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer
             points[i, 2] = x * cp + z * sp
             front = max(front, points[i, 2])
         if front > NEAR:
-            _fill(points, 4, focal, True, first_index + q, buffer, inverse_depth)
+            n = _project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
+            if n > 2:
+                _stand(us, vs, ws, n, first_index + q, buffer, inverse_depth)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
+    """Add the light of faces [Q, 4, 3] (world), gleams [Q, 3] in [0, 1], to where nothing stands before them: out [3, H, W], 0 to 255."""
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    points = np.empty((4, 3), np.float32)
+    us, vs, ws = np.empty(12, np.float32), np.empty(12, np.float32), np.empty(12, np.float32)
+    owner = np.full(inverse_depth.shape, BACKGROUND, np.int32)
+    total = np.zeros(out.shape, np.float32)
+    for q in range(quads.shape[0]):
+        for i in range(4):
+            dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
+            x, y, z = dx * cos + dy * sin - forward, -dx * sin + dy * cos, quads[q, i, 2] - above
+            points[i, 0], points[i, 1], points[i, 2] = -y, x * sp - z * cp, x * cp + z * sp
+        n = _project(points, 4, focal, inverse_depth.shape[0], inverse_depth.shape[1], us, vs, ws)
+        if n < 3:
+            continue
+        _fill(us, vs, n, q, owner)
+        for row in range(int(vs[:n].min()), int(vs[:n].max()) + 1):
+            for column in range(int(us[:n].min()), int(us[:n].max()) + 1):
+                if owner[row, column] == q and inverse_depth[row, column] == 0:
+                    for c in range(3):
+                        total[c, row // factor, column // factor] += gleams[q, c]
+    scale = 255.0 / (factor * factor)
+    for c in range(3):
+        for row in range(out.shape[1]):
+            for column in range(out.shape[2]):
+                if total[c, row, column] > 0:
+                    out[c, row, column] = min(255, int(out[c, row, column] + scale * total[c, row, column] + 0.5))
 
 
 @njit(cache=True, nogil=True, fastmath=True)

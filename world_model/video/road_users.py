@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from ...bodies import BLEACHED, FIXED, VAN, Paint, body, face_normals
+from ...lamps import BRAKING, GLEAM, HEADLIGHT_ON, TAIL_ON
 from ...scene import AgentKind
 from .faces import Face
 
@@ -18,29 +20,36 @@ _FACES = {
     Paint.TAIL: Face.REAR_LAMP, Paint.STOP: Face.REAR_LAMP,
 }  # fmt: skip
 
+_LAMPS = {
+    Paint.HEAD: np.stack((HEADLIGHT_ON, HEADLIGHT_ON)), Paint.SIGN: np.stack((FIXED[Paint.SIGN], FIXED[Paint.SIGN])),
+    Paint.TAIL: np.stack((TAIL_ON, BRAKING)), Paint.STOP: np.stack((np.zeros(3), BRAKING)),
+}  # fmt: skip  # not braking and braking
 
-def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """By shape: corners [K, F, 4, 3] and normals [K, F, 3] in fractions of the box, Face [K, F], tint [K, F, 4], number of faces [K].
 
-    A tint is the share of the agent's own colour, and what is added to it.
+def _tables() -> tuple[NDArray[Any], ...]:
+    """By shape: corners [K, F, 4, 3] and normals [K, F, 3] in fractions of the box, Face, tint [.., 4], gleam [.., 2, 3], number of faces.
+
+    A tint is the share of the agent's own colour, and what is added to it; a gleam is what a wet road mirrors of a lamp that is on, not
+    braking and braking.
     """
     bodies = [body(shape) for shape in range(SHAPES)]
     most = max(len(b.paint) for b in bodies)
     corners, normals = np.zeros((SHAPES, most, 4, 3)), np.zeros((SHAPES, most, 3))
-    classes, tint = np.zeros((SHAPES, most), np.int64), np.zeros((SHAPES, most, 4))
+    classes, tint, gleam = np.zeros((SHAPES, most), np.int64), np.zeros((SHAPES, most, 4)), np.zeros((SHAPES, most, 2, 3))
     for shape, its in enumerate(bodies):
         rest = Face.PERSON if shape in (AgentKind.BICYCLE, AgentKind.PEDESTRIAN) else Face.BODY
         n = len(its.paint)
         corners[shape, :n], normals[shape, :n] = its.corners, face_normals(its.corners)
         for f, paint in enumerate(its.paint):
             classes[shape, f] = _FACES.get(Paint(paint), rest)
+            gleam[shape, f] = GLEAM * _LAMPS.get(Paint(paint), gleam[shape, f])
             if paint == Paint.BODY:
                 tint[shape, f, 0] = 1.0
             elif paint == Paint.CARGO:
                 tint[shape, f] = [BLEACHED[0], *3 * [BLEACHED[1]]]
             elif paint not in _FACES or paint == Paint.SIGN:  # a lamp of its own colour
                 tint[shape, f, 1:] = FIXED[paint]
-    return corners, normals, classes, tint, np.array([len(b.paint) for b in bodies])
+    return corners, normals, classes, tint, gleam, np.array([len(b.paint) for b in bodies])
 
 
 TABLES = _tables()
@@ -62,11 +71,11 @@ def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach
         reach: m.
         rear_lamp: the Face that becomes `brake_lamp` when an agent brakes.
         brake_lamp: a Face.
-        out: quads [F, 4, 3], normals [F, 3], classes [F], slots [F] and colours [F, 3] to be filled from n on.
+        out: quads [F, 4, 3], normals [F, 3], classes [F], slots [F], colours [F, 3] and gleams [F, 3] to be filled from n on.
         n: faces that are there.
     """
-    corners, outward, face_class, tint, count = tables
-    quads, normals, classes, slots, colours = out
+    corners, outward, face_class, tint, gleam, count = tables
+    quads, normals, classes, slots, colours, gleams = out
     ego_cos, ego_sin = math.cos(pose[2]), math.sin(pose[2])
     eye_x, eye_y = pose[0] + forward * ego_cos, pose[1] + forward * ego_sin
     for slot in range(state.shape[0]):
@@ -95,5 +104,6 @@ def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach
             slots[n] = slot
             for c in range(3):
                 colours[n, c] = tint[k, f, 0] * colour[slot, c] + tint[k, f, 1 + c]
+                gleams[n, c] = gleam[k, f, 1 if brake[slot] else 0, c]
             n += 1
     return n

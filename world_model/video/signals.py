@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
+from ...lamps import LENS_FACE, SIGNAL_GLEAM
+
 
 @njit(cache=True, nogil=True)
 def box_faces(box, low, high, quads, normals, n):
@@ -51,10 +53,11 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, 
         size: m deep, wide, tall.
         lenses: [3, L, 4, 3] of `roadside.LENSES`.
         tints: [states, 3, 3] of `roadside.LENS_COLOURS`.
-        out: quads [F, 4, 3], normals [F, 3], classes [F], slots [F] and colours [F, 3] to be filled from n on; slots are -2 - s.
+        out: quads [F, 4, 3], normals [F, 3], classes [F], slots [F] (-2 - s), colours [F, 3] and gleams [F, 3] (what a wet road mirrors of
+            a face), to be filled from n on.
         n: faces that are there.
     """
-    quads, normals, classes, slots, colours = out
+    quads, normals, classes, slots, colours, gleams = out
     box = np.empty(5, np.float64)
     for s in range(heads.shape[0]):
         dx, dy = heads[s, 0] - pose[0], heads[s, 1] - pose[1]
@@ -69,6 +72,7 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, 
             classes[i] = housing
             slots[i] = -2 - s
             colours[i] = 0.0
+            gleams[i] = 0.0
         n = end
         for lens in range(3):
             lit = states[s] == lens + 1
@@ -83,5 +87,6 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, 
                 slots[n] = -2 - s
                 for c in range(3):
                     colours[n, c] = 0.0 if lit else tints[states[s], lens, c]
+                    gleams[n, c] = SIGNAL_GLEAM * tints[states[s], lens, c] if lit and face == LENS_FACE else 0.0
                 n += 1
     return n

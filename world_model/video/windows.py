@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
+
+from ...facades import MULLION, SEAM, TEXELS
+from .raster import NEAR, SHIFT
+
+_KEPT = 64
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -27,14 +33,78 @@ def _overlap(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
+def _lay_out(wall, normal, bay, storey, pose, camera, width, height, planes, edge):
+    """How bays and storeys lie on a wall [4, 3] in the picture of width x height fine pixels.
+
+    Where all of it is in the picture its corners are whole fine pixels, as they are in `raster`.
+
+    Args:
+        wall: [4, 3] corners.
+        normal: [3] outward.
+        bay: m, width of one.
+        storey: m, height of one.
+        pose: x, y, heading of the ego.
+        camera: focal, height, forward, pitch.
+        width: of the picture.
+        height: of the picture.
+        planes: [2, 3, 3] to be filled with inverse depth, bays times that and storeys times that, each as (at the first fine pixel, per
+            one right, per one down), of either triangle of the wall.
+        edge: [3] to be filled with what tells the first triangle from the second: edge[0] + edge[1] u + edge[2] v is not negative.
+    """
+    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
+    cp, sp = math.cos(pitch), math.sin(pitch)
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    bays = math.hypot(wall[1, 0] - wall[0, 0], wall[1, 1] - wall[0, 1]) / bay
+    storeys = (wall[2, 2] - wall[0, 2]) / storey
+    us, vs, values = np.empty(4), np.empty(4), np.empty((3, 4))
+    whole = True
+    for i in range(4):
+        dx, dy = wall[i, 0] - pose[0], wall[i, 1] - pose[1]
+        x, y, z = dx * cos + dy * sin - forward, -dx * sin + dy * cos, wall[i, 2] - above
+        depth = x * cp + z * sp
+        if depth <= NEAR:
+            whole = False
+            break
+        us[i] = math.floor((width * 0.5 - focal * y / depth) * (1 - 0.5 / width) + SHIFT)
+        vs[i] = math.floor((height * 0.5 + focal * (x * sp - z * cp) / depth) * (1 - 0.5 / height) + SHIFT)
+        whole = whole and 0 <= us[i] < width and 0 <= vs[i] < height
+        values[0, i], values[1, i], values[2, i] = 1.0 / depth, (bays if 0 < i < 3 else 0.0) / depth, (storeys if i > 1 else 0.0) / depth
+    for t in range(2 if whole else 0):
+        x1, y1, x2, y2 = us[1 + t] - us[0], vs[1 + t] - vs[0], us[2 + t] - us[0], vs[2 + t] - vs[0]
+        area = x1 * y2 - x2 * y1
+        if area == 0:
+            whole = False
+            break
+        for k in range(3):
+            first, second = (values[k, 1 + t] - values[k, 0]) / area, (values[k, 2 + t] - values[k, 0]) / area
+            right, down = first * y2 - second * y1, second * x1 - first * x2
+            planes[t, k, 0], planes[t, k, 1], planes[t, k, 2] = values[k, 0] - right * us[0] - down * vs[0], right, down
+    if whole:
+        b, c = vs[2] - vs[0], us[0] - us[2]
+        side = 1.0 if b * (us[1] - us[0]) + c * (vs[1] - vs[0]) > 0 else -1.0
+        edge[0], edge[1], edge[2] = -side * (b * us[0] + c * vs[0]), side * b, side * c
+        return
+    ex, ey = pose[0] + forward * cos - wall[0, 0], pose[1] + forward * sin - wall[0, 1]
+    off = min(-(ex * normal[0] + ey * normal[1]), -1e-3)  # m from the eye to the wall, into it
+    beside = ey * normal[0] - ex * normal[1]  # m along it from its first corner
+    into, aside = cos * normal[0] + sin * normal[1], cos * normal[1] - sin * normal[0]
+    for k in range(3):  # at the middle of the first fine pixel, right, down
+        u, v = ((0.5 - 0.5 * width) / focal, 1.0 / focal, 0.0)[k], ((0.5 - 0.5 * height) / focal, 0.0, 1.0 / focal)[k]
+        ahead, rise = (cp if k == 0 else 0.0) + v * sp, (sp if k == 0 else 0.0) - v * cp
+        planes[0, 0, k] = (into * ahead - aside * u) / off
+        planes[0, 1, k] = (beside * planes[0, 0, k] - aside * ahead - into * u) / bay
+        planes[0, 2, k] = (above * planes[0, 0, k] + rise) / storey
+    edge[0], edge[1], edge[2] = 1.0, 0.0, 0.0
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def draw_windows(
-    faces, depths, ground_faces, solid, normals, walls, windows, glass, tint, foot, light, pose, camera, factor, cover, out, bright, colour
+    faces, ground_faces, solid, normals, walls, windows, glass, tint, foot, light, pose, camera, factor, cover, out, bright, colour
 ):
     """How much of each pixel of `nearest` a window fills, what it looks like and how much light is behind it.
 
     Args:
         faces: [H, W] of `nearest`.
-        depths: [H, W] of `nearest`.
         ground_faces: the index of the first of the walls.
         solid: [Q, 4, 3] the walls.
         normals: [Q, 3] of them.
@@ -54,53 +124,63 @@ def draw_windows(
     """
     cells = glass.shape[1]
     height, width = out.shape
-    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
-    cp, sp = math.cos(pitch), math.sin(pitch)
-    cos, sin = math.cos(pose[2]), math.sin(pose[2])
-    coarse = focal / factor
     last = ground_faces + len(solid)
+    known = np.full(_KEPT, -1, np.int64)  # walls laid out last, by the end of their index
+    laid, edges = np.empty((_KEPT, 2, 3, 3)), np.empty((_KEPT, 3))
     for row in range(height):
-        dy = (row + 0.5 - height * 0.5) / coarse
-        ahead = cp + dy * sp  # per metre of depth
+        v = row * factor + factor // 2
         for column in range(width):
             out[row, column] = 0
             bright[row, column] = 0
-            face, w = faces[row, column], depths[row, column]
+            face = faces[row, column]
             if face < ground_faces or face >= last:
                 continue
             wall = face - ground_faces
             bay, storey = windows[wall, 0], windows[wall, 1]
             if bay <= 0:
                 continue
-            left = -(column + 0.5 - width * 0.5) / coarse
-            rx, ry = ahead * cos - left * sin, ahead * sin + left * cos
-            facing = abs(rx * normals[wall, 0] + ry * normals[wall, 1])
-            depth = 1.0 / w
-            x = pose[0] + forward * cos + rx * depth - solid[wall, 0, 0]
-            y = pose[1] + forward * sin + ry * depth - solid[wall, 0, 1]
-            along = (x * -normals[wall, 1] + y * normals[wall, 0]) / bay
-            up = (above + depth * (sp - dy * cp)) / storey
-            size = depth / coarse
-            wide, tall = size * ahead / max(facing, 1e-3) / bay, size / storey
+            kept = wall % _KEPT
+            planes, edge = laid[kept], edges[kept]
+            if wall != known[kept]:
+                known[kept] = wall
+                _lay_out(solid[wall], normals[wall], bay, storey, pose, camera, width * factor, height * factor, planes, edge)
+            u = column * factor + factor // 2
+            t = 0 if edge[0] + edge[1] * u + edge[2] * v >= 0 else 1
+            w = planes[t, 0, 0] + planes[t, 0, 1] * u + planes[t, 0, 2] * v
+            if w <= 0:
+                continue
+            along = (planes[t, 1, 0] + planes[t, 1, 1] * u + planes[t, 1, 2] * v) / w
+            up = (planes[t, 2, 0] + planes[t, 2, 1] * u + planes[t, 2, 2] * v) / w
+            wide, tall = abs(planes[t, 1, 1] - along * planes[t, 0, 1]) / w, abs(planes[t, 2, 2] - up * planes[t, 0, 2]) / w
+            step = TEXELS * (wide + abs(planes[t, 2, 1] - up * planes[t, 0, 1]) / w)
+            texel = 1.0 / TEXELS  # as wide as the reference world's renderer takes them here
+            while step >= 1 and texel < cells:
+                step, texel = 0.5 * step, 2 * texel
+            wide, tall = math.sqrt((factor * wide) ** 2 + texel**2), math.sqrt((factor * tall) ** 2 + texel**2)
             kind = int(windows[wall, 6])
-            filled, pane, glow = 0.0, 0.0, 0.0
+            filled, pane, glow, seam = 0.0, 0.0, 0.0, 0.0
             if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
                 filled = _shown(along, wide, windows[wall, 2], windows[wall, 3]) * _shown(up, tall, windows[wall, 4], windows[wall, 5])
-                pane, glow = filled * glass[kind].mean(), filled * light[kind].mean()
+                pane, glow, seam = filled * glass[kind].mean(), filled * light[kind].mean(), 1 / TEXELS
             else:
+                framed = windows[wall, 3] - windows[wall, 2] == 1.0
                 for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
                     over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5])
+                    seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS)
                     i = int(storey_here + windows[wall, 8]) % cells
                     for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
                         share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3])
                         j = int(bay_here + windows[wall, 7]) % cells
                         filled += share
-                        pane += share * glass[kind, i, j]
                         glow += share * light[kind, i, j]
+                        if framed:
+                            share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS)
+                        pane += share * glass[kind, i, j]
             out[row, column] = int(255 * min(filled, 1.0))
             bright[row, column] = int(255 * min(glow, 1.0))
             up_wall = up * storey / max(solid[wall, 2, 2] - solid[wall, 0, 2], 1e-3)
             shade = foot + (1.0 - foot) * min(max(up_wall, 0.0), 1.0)
+            look = 1.0 - filled - (1.0 - SEAM) * seam
             for c in range(3):
-                here = colour[c, row, column] + cover[row, column] * walls[wall, c] * (shade * (1.0 - filled + pane * tint[c]) - 1.0)
+                here = colour[c, row, column] + cover[row, column] * walls[wall, c] * (shade * (look + pane * tint[c]) - 1.0)
                 colour[c, row, column] = int(min(max(here + 0.5, 0.0), 255.0))
