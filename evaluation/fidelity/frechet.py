@@ -40,6 +40,9 @@ def frechet_distance(mean_a: NDArray, cov_a: NDArray, mean_b: NDArray, cov_b: ND
 def frechet_figures(rolled: Rollouts, fresh: Tensor | None, seed: int) -> dict[str, Estimate]:
     """Distance in the first and in the last 10 s of rollouts, and the ratio of the two; none for rollouts under 20 s.
 
+    Beside it how much wider the features of true pictures spread in the last 10 s than in the first (the trace of their covariance), and
+    the ratio of the distances over that.
+
     Args:
         rolled: N rollouts.
         fresh: [N, WINDOW, H, W, 3] the last 10 s again, begun from the true picture before them (`restarted`): over their distance the last
@@ -60,9 +63,12 @@ def frechet_figures(rolled: Rollouts, fresh: Tensor | None, seed: int) -> dict[s
 
     everybody = np.arange(clips)
     values = {name: distance(name, everybody) for name in windows}
+    spread = lambda name, rows: float(np.trace(_normal(*(part[rows] for part in sums[name][0]))[1]))
+    wider = lambda rows: spread("last", rows) / max(spread("first", rows), 1e-12)
     drawn = np.random.default_rng(seed).integers(clips, size=(RESAMPLES, clips))
     samples = {name: np.array([distance(name, rows) for rows in drawn]) for name in windows}
-    seconds = rolled.steps // SECOND
+    seconds, ratio, ratios = rolled.steps // SECOND, values["last"] / values["first"], samples["last"] / samples["first"]
+    width, widths = wider(everybody), np.array([wider(rows) for rows in drawn])
 
     def estimate(value: float, found: NDArray) -> Estimate:
         if clips < 2:
@@ -73,7 +79,9 @@ def frechet_figures(rolled: Rollouts, fresh: Tensor | None, seed: int) -> dict[s
     figures = {
         "frechet_first_10s": estimate(values["first"], samples["first"]),
         f"frechet_last_10s_of_{seconds}s": estimate(values["last"], samples["last"]),
-        f"frechet_ratio_{seconds}s": estimate(values["last"] / values["first"], samples["last"] / samples["first"]),
+        f"frechet_ratio_{seconds}s": estimate(ratio, ratios),
+        f"frechet_spread_ratio_{seconds}s": estimate(width, widths),
+        f"frechet_ratio_over_spread_{seconds}s": estimate(ratio / width, ratios / widths),
     }
     if fresh is not None:
         figures[f"frechet_fresh_last_10s_of_{seconds}s"] = estimate(values["fresh"], samples["fresh"])

@@ -237,7 +237,13 @@ def test_frechet_ratio_sees_a_rollout_decay(rolled, monkeypatch):
     figures = frechet.frechet_figures(decayed, None, seed=0)
     assert figures["frechet_ratio_2s"].value > 2
     assert figures["frechet_first_10s"].value > 0
+    wider = figures["frechet_spread_ratio_2s"].value
+    assert figures["frechet_ratio_over_spread_2s"].value == pytest.approx(figures["frechet_ratio_2s"].value / wider)
     assert "frechet_drift_2s" not in figures
+    still = rolled.true.clone()
+    still[:, 1:11] = still[:, 1:2]
+    still = rollouts.Rollouts(rolled.track, still, spoilt, rolled.sums, rolled.near, [])
+    assert frechet.frechet_figures(still, None, seed=0)["frechet_spread_ratio_2s"].value > 1.05 * wider
     fresh = (rolled.true[:, 11:].float() * 0.95).to(torch.uint8)
     figures |= frechet.frechet_figures(decayed, fresh, seed=0)
     assert figures["frechet_drift_2s"].value > 2
