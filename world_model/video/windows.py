@@ -26,10 +26,19 @@ def _shown(place, footprint, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _overlap(place, footprint, low, high):
-    """Share of [place - footprint / 2, place + footprint / 2] that lies in [low, high]."""
+def _left_of(place, low, high, cell, cells):
+    """How much of [low, high] lies below a place when it is spread evenly over the cells, 1 / cells wide, that it touches."""
+    whole = math.floor(place * cells)
+    start = whole * cell
+    before = min(max(start - low, 0.0), high - low)
+    return before + (min(max(start + cell - low, 0.0), high - low) - before) * (place * cells - whole)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _overlap(place, footprint, low, high, cell, cells):
+    """Share of [place - footprint / 2, place + footprint / 2] that [low, high] covers, spread over cells."""
     half = 0.5 * max(footprint, 1e-3)
-    return max(0.0, min(place + half, high) - max(place - half, low)) / (2 * half)
+    return (_left_of(place + half, low, high, cell, cells) - _left_of(place - half, low, high, cell, cells)) * (0.5 / half)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -88,8 +97,8 @@ def _lay_out(wall, normal, bay, storey, pose, camera, width, height, planes, edg
     off = min(-(ex * normal[0] + ey * normal[1]), -1e-3)  # m from the eye to the wall, into it
     beside = ey * normal[0] - ex * normal[1]  # m along it from its first corner
     into, aside = cos * normal[0] + sin * normal[1], cos * normal[1] - sin * normal[0]
-    for k in range(3):  # at the middle of the first fine pixel, right, down
-        u, v = ((0.5 - 0.5 * width) / focal, 1.0 / focal, 0.0)[k], ((0.5 - 0.5 * height) / focal, 0.0, 1.0 / focal)[k]
+    for k in range(3):  # in the first fine pixel, right, down
+        u, v = (0.5 - SHIFT - 0.5 * width, 1.0, 0.0)[k] / focal, (0.5 - SHIFT - 0.5 * height, 0.0, 1.0)[k] / focal
         ahead, rise = (cp if k == 0 else 0.0) + v * sp, (sp if k == 0 else 0.0) - v * cp
         planes[0, 0, k] = (into * ahead - aside * u) / off
         planes[0, 1, k] = (beside * planes[0, 0, k] - aside * ahead - into * u) / bay
@@ -153,10 +162,13 @@ def draw_windows(
             up = (planes[t, 2, 0] + planes[t, 2, 1] * u + planes[t, 2, 2] * v) / w
             wide, tall = abs(planes[t, 1, 1] - along * planes[t, 0, 1]) / w, abs(planes[t, 2, 2] - up * planes[t, 0, 2]) / w
             step = TEXELS * (wide + abs(planes[t, 2, 1] - up * planes[t, 0, 1]) / w)
-            texel = 1.0 / TEXELS  # as wide as the reference world's renderer takes them here
-            while step >= 1 and texel < cells:
-                step, texel = 0.5 * step, 2 * texel
-            wide, tall = math.sqrt((factor * wide) ** 2 + texel**2), math.sqrt((factor * tall) ** 2 + texel**2)
+            cell, fine = (
+                1.0 / TEXELS,
+                float(TEXELS),
+            )  # of one colour, as the reference world's renderer picks it for a fine pixel
+            while step >= 1 and cell < 1:
+                step, cell, fine = 0.5 * step, 2 * cell, 0.5 * fine
+            wide, tall = factor * wide, factor * tall
             kind = int(windows[wall, 6])
             filled, pane, glow, seam = 0.0, 0.0, 0.0, 0.0
             if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
@@ -165,16 +177,16 @@ def draw_windows(
             else:
                 framed = windows[wall, 3] - windows[wall, 2] == 1.0
                 for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
-                    over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5])
-                    seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS)
+                    over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5], cell, fine)
+                    seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS, cell, fine)
                     i = int(storey_here + windows[wall, 8]) % cells
                     for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
-                        share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3])
+                        share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3], cell, fine)
                         j = int(bay_here + windows[wall, 7]) % cells
                         filled += share
                         glow += share * light[kind, i, j]
                         if framed:
-                            share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS)
+                            share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS, cell, fine)
                         pane += share * glass[kind, i, j]
             out[row, column] = int(255 * min(filled, 1.0))
             bright[row, column] = int(255 * min(glow, 1.0))
