@@ -95,6 +95,8 @@ def _palette(classes: NDArray, normals: NDArray, colours: NDArray) -> NDArray[np
 class _View:
     """Which face is nearest in each fine pixel; faces from `fixed` on are those of road users and signals."""
 
+    pose: NDArray[np.float64]  # x, y, heading of the ego
+    agents: NDArray[np.float64]  # [N, 8] as `Agents.state`
     buffer: NDArray[np.int32]  # [h, w] index of the face, raster.BACKGROUND where there is none
     inverse_depth: NDArray[np.float32]  # [h, w] of standing faces
     static: NDArray[np.uint8]  # [fixed, C] channels of the faces that stand still
@@ -200,12 +202,11 @@ class LayoutRasteriser:
             eye = pose[:2] + self.camera.forward * np.array((np.cos(pose[2]), np.sin(pose[2])))
             shining = gleams[:n].any(1) & (((eye - quads[:n, 0, :2]) * normals[:n, :2]).sum(1) > 0)
             lamps = (mirrored(quads[:n][shining]), gleams[:n][shining])
-        return _View(buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], lamps, mesh)
+        return _View(pose, state, buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], lamps, mesh)
 
     def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
         view = self._see(scene, b)
-        agents = scene.agents
-        state = agents.state[b].double().numpy()
+        agents, pose, state = scene.agents, view.pose, view.agents
         moving = _palette(view.classes, view.normals, view.colours)
         focal, above, _, pitch = self._optics
         raster.compose(
@@ -213,7 +214,6 @@ class LayoutRasteriser:
             CHANNEL["inverse_depth"], CHANNEL["height"], channels,
         )  # fmt: skip
         if view.lamps is not None:
-            pose = scene.ego.state[b, :3].double().numpy()
             raster.add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[_COLOUR])
         before = scene if previous is None else previous
         agent_before = state[:, :3].copy()
@@ -227,12 +227,12 @@ class LayoutRasteriser:
         glass, light = window_patterns(int(scene.appearance[b]))
         draw_windows(
             faces, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
-            glass, _GLASS, FOOT, light, scene.ego.state[b, :3].double().numpy(), self._optics, self.factor, channels[CHANNEL["building"]],
-            channels[CHANNEL["window"]], channels[CHANNEL["lit"]], channels[_COLOUR],
+            glass, _GLASS, FOOT, light, pose, self._optics, self.factor, channels[CHANNEL["building"]], channels[CHANNEL["window"]],
+            channels[CHANNEL["lit"]], channels[_COLOUR],
         )  # fmt: skip
         raster.motion(
             faces, depths, view.fixed, view.owner, state[:, :3].copy(), agent_before,
-            scene.ego.state[b, :3].double().numpy(), before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
+            pose, before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
             state[:, 5:8].copy(), channels[CHANNEL["along"] : CHANNEL["up"] + 1],
         )  # fmt: skip
 

@@ -49,8 +49,8 @@ def _cut(us, vs, ws, n, low, high):
 def _project(points, count, focal, height, width, us, vs, ws):
     """Corners of a polygon [count, 3] in camera coordinates (right, down, forward) as they are drawn: returns how many there are.
 
-    What lies before `NEAR` or beside the picture is cut off. us and vs [12] become whole fine pixels, as the reference world's renderer has
-    them, so that what one program covers the other covers too; ws [12] becomes the inverse depth, of corners that no side cuts off.
+    What lies before `NEAR` or beside the picture is cut off. us and vs [12] become fine pixels, of which `_fill` and `_stand` take the
+    whole ones as the reference world's renderer does, so that what one program covers the other covers too; ws [12] become inverse depths.
     """
     cx, cy = width * 0.5, height * 0.5
     n = 0
@@ -231,8 +231,9 @@ def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
         if n < 3:
             continue
         _fill(us, vs, n, q, owner)
+        left, right = int(us[:n].min()), int(us[:n].max())
         for row in range(int(vs[:n].min()), int(vs[:n].max()) + 1):
-            for column in range(int(us[:n].min()), int(us[:n].max()) + 1):
+            for column in range(left, right + 1):
                 if owner[row, column] == q and inverse_depth[row, column] == 0:
                     for c in range(3):
                         total[c, row // factor, column // factor] += gleams[q, c]
