@@ -134,7 +134,7 @@ def draw_windows(
     cells = glass.shape[1]
     height, width = out.shape
     last = ground_faces + len(solid)
-    known = np.full(_KEPT, -1, np.int64)  # walls laid out last, by the end of their index
+    known = np.full(_KEPT, -1, np.int64)  # walls laid out last, by their index modulo _KEPT
     laid, edges = np.empty((_KEPT, 2, 3, 3)), np.empty((_KEPT, 3))
     for row in range(height):
         v = row * factor + factor // 2
@@ -162,10 +162,7 @@ def draw_windows(
             up = (planes[t, 2, 0] + planes[t, 2, 1] * u + planes[t, 2, 2] * v) / w
             wide, tall = abs(planes[t, 1, 1] - along * planes[t, 0, 1]) / w, abs(planes[t, 2, 2] - up * planes[t, 0, 2]) / w
             step = TEXELS * (wide + abs(planes[t, 2, 1] - up * planes[t, 0, 1]) / w)
-            cell, fine = (
-                1.0 / TEXELS,
-                float(TEXELS),
-            )  # of one colour, as the reference world's renderer picks it for a fine pixel
+            cell, fine = 1.0 / TEXELS, float(TEXELS)  # what one colour fills, as the reference world's renderer picks it
             while step >= 1 and cell < 1:
                 step, cell, fine = 0.5 * step, 2 * cell, 0.5 * fine
             wide, tall = factor * wide, factor * tall
