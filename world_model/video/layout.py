@@ -1,9 +1,9 @@
 """The layout: what the map and a tracker know of the camera's view, as image channels, and how every pixel moved.
 
 It holds lanes, junctions, verges, pavements, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts,
-base colour and brake lights; of a renderer only how it cuts corners to fine pixels: no shading, no texture, no light. Buildings have bays
+base colour and brake lights; of a renderer only which face is seen in a fine pixel: no shading, no grain, no light. Buildings have bays
 and storeys of about 3.2 m, with windows as their kind says, some of them lit, and low ones a pitched roof; trees have round or conical
-crowns. It is the condition of the video model.
+crowns; wet roads mirror lamps. It is the condition of the video model.
 """
 
 from __future__ import annotations

@@ -17,6 +17,22 @@ SHIFT = 0.25  # fine pixels by which corners move right and down before they are
 _SLACK = 5.0  # m, more than the camera's tilt moves anything towards it
 
 
+@njit(cache=True, nogil=True, inline="always")
+def in_view(dx, dy, dz, cos, sin, forward, cp, sp):
+    """A point right of, below and before the camera, m, by where it is from the ego (the world's axes) and over the camera.
+
+    cos and sin are those of the ego's heading, cp and sp of the camera's pitch; the camera is `forward` m before the ego.
+    """
+    x, y = dx * cos + dy * sin - forward, -dx * sin + dy * cos
+    return -y, x * sp - dz * cp, x * cp + dz * sp
+
+
+@njit(cache=True, nogil=True, inline="always")
+def fine_pixel(slope, focal, size):
+    """Where a ray of some slope to the axis is drawn along a side of `size` fine pixels, of which the whole ones are taken."""
+    return (size * 0.5 + focal * slope) * (1 - 0.5 / size) + SHIFT
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _cut(us, vs, ws, n, low, high):
     """Cut a convex polygon of n corners (u, v, w) to low <= u <= high, in place; returns the new count."""
@@ -52,7 +68,6 @@ def _project(points, count, focal, height, width, us, vs, ws):
     What lies before `NEAR` or beside the picture is cut off. us and vs [12] become fine pixels, of which `_fill` and `_stand` take the
     whole ones as the reference world's renderer does, so that what one program covers the other covers too; ws [12] become inverse depths.
     """
-    cx, cy = width * 0.5, height * 0.5
     n = 0
     for i in range(count):
         j = i + 1 if i + 1 < count else 0
@@ -69,8 +84,7 @@ def _project(points, count, focal, height, width, us, vs, ws):
     if n < 3:
         return 0
     for i in range(n):
-        us[i] = (cx + focal * us[i]) * (1 - 0.5 / width) + SHIFT
-        vs[i] = (cy + focal * vs[i]) * (1 - 0.5 / height) + SHIFT
+        us[i], vs[i] = fine_pixel(us[i], focal, width), fine_pixel(vs[i], focal, height)
     n = _cut(us, vs, ws, n, 0.0, width - 0.5)
     return _cut(vs, us, ws, n, 0.0, height - 0.5)
 
@@ -165,11 +179,7 @@ def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
         front = -1e9
         for i in range(4):
             dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
-            x = dx * cos + dy * sin - forward
-            y = -dx * sin + dy * cos
-            points[i, 0] = -y
-            points[i, 1] = x * sp + above * cp
-            points[i, 2] = x * cp - above * sp
+            points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, -above, cos, sin, forward, cp, sp)
             front = max(front, points[i, 2])
         if front > NEAR:
             n = _project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
@@ -199,12 +209,7 @@ def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer
         front = -1e9
         for i in range(4):
             dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
-            x = dx * cos + dy * sin - forward
-            y = -dx * sin + dy * cos
-            z = quads[q, i, 2] - above
-            points[i, 0] = -y
-            points[i, 1] = x * sp - z * cp
-            points[i, 2] = x * cp + z * sp
+            points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, quads[q, i, 2] - above, cos, sin, forward, cp, sp)
             front = max(front, points[i, 2])
         if front > NEAR:
             n = _project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
@@ -225,8 +230,7 @@ def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
     for q in range(quads.shape[0]):
         for i in range(4):
             dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
-            x, y, z = dx * cos + dy * sin - forward, -dx * sin + dy * cos, quads[q, i, 2] - above
-            points[i, 0], points[i, 1], points[i, 2] = -y, x * sp - z * cp, x * cp + z * sp
+            points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, quads[q, i, 2] - above, cos, sin, forward, cp, sp)
         n = _project(points, 4, focal, inverse_depth.shape[0], inverse_depth.shape[1], us, vs, ws)
         if n < 3:
             continue

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from ...facades import MULLION, SEAM, TEXELS
-from .raster import NEAR, SHIFT
+from .raster import NEAR, SHIFT, fine_pixel, in_view
 
 _KEPT = 64
 
@@ -69,13 +69,11 @@ def _lay_out(wall, normal, bay, storey, pose, camera, width, height, planes, edg
     whole = True
     for i in range(4):
         dx, dy = wall[i, 0] - pose[0], wall[i, 1] - pose[1]
-        x, y, z = dx * cos + dy * sin - forward, -dx * sin + dy * cos, wall[i, 2] - above
-        depth = x * cp + z * sp
+        right, down, depth = in_view(dx, dy, wall[i, 2] - above, cos, sin, forward, cp, sp)
         if depth <= NEAR:
             whole = False
             break
-        us[i] = math.floor((width * 0.5 - focal * y / depth) * (1 - 0.5 / width) + SHIFT)
-        vs[i] = math.floor((height * 0.5 + focal * (x * sp - z * cp) / depth) * (1 - 0.5 / height) + SHIFT)
+        us[i], vs[i] = math.floor(fine_pixel(right / depth, focal, width)), math.floor(fine_pixel(down / depth, focal, height))
         whole = whole and 0 <= us[i] < width and 0 <= vs[i] < height
         values[0, i], values[1, i], values[2, i] = 1.0 / depth, (bays if 0 < i < 3 else 0.0) / depth, (storeys if i > 1 else 0.0) / depth
     for t in range(2 if whole else 0):
