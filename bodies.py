@@ -17,6 +17,7 @@ from .scene import AgentKind
 
 Array = npt.NDArray[np.float32]
 VAN_HEIGHT = 1.9  # m; a car of this height or more is a van
+AGENT_REACH = 220.0  # m, how far road users are seen
 VAN = len(AgentKind)  # the van's shape; those of the kinds have their numbers
 BLEACHED = (0.25, 0.62)  # the paint of cargo: share of the agent's colour, and white
 

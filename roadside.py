@@ -17,6 +17,7 @@ PAVEMENT_COLOUR = (0.60, 0.59, 0.56)
 KERB_COLOUR = (0.70, 0.70, 0.68)
 HEAD_SIZE = (0.40, 1.04, 2.80)  # m deep, wide, tall; the head's position is its centre
 LENS_RADIUS = 0.40  # m
+LENS_REACH = 160.0  # m, how far ahead lenses are seen
 LENS_PITCH = 0.88  # m between the centres of a signal's lenses
 LENS_COLOURS = np.array(
     [

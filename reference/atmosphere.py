@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..scene import Appearance
+from ..shade import SHADOW, SUNLIGHT, Colour, towards_sun
 
-Colour = tuple[float, float, float]
 FADE_RANGE = 1024.0  # m covered by the haze ramp; the far plane lies within it
 
 
@@ -24,7 +24,7 @@ class Look:
     haze: float  # m at which an object has faded to 37 %
     zenith: Colour
     horizon: Colour
-    shadow: float  # factor on the ground in a vehicle's shadow
+    shadow: float  # factor on the ground in the shade
     cloud: Colour = (1.0, 1.0, 1.0)
     clear: float = 0.55  # clouds stand where noise in [0, 1] exceeds this
     glow: float = 0.0  # brightness of the horizon below the sun
@@ -44,28 +44,27 @@ class Look:
         return self.shade(np.array([0, 0, 1], np.float32))
 
 
-def _towards(azimuth_deg: float, elevation_deg: float) -> Colour:
-    azimuth, elevation = math.radians(azimuth_deg), math.radians(elevation_deg)
-    return (math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation))
+def _sun(appearance: Appearance) -> dict[str, Any]:
+    return {"sunlight": SUNLIGHT[appearance], "sun": towards_sun(appearance), "shadow": SHADOW[appearance]}
 
 
 LOOKS: dict[Appearance, Look] = {
     Appearance.DAYLIGHT: Look(
-        ambient=(0.66, 0.68, 0.72), sunlight=(0.46, 0.44, 0.38), sun=_towards(-55, 48), haze=900.0,
-        zenith=(0.30, 0.52, 0.86), horizon=(0.78, 0.87, 0.95), shadow=0.55,
+        ambient=(0.66, 0.68, 0.72), **_sun(Appearance.DAYLIGHT), haze=900.0,
+        zenith=(0.30, 0.52, 0.86), horizon=(0.78, 0.87, 0.95),
     ),
     Appearance.OVERCAST: Look(
-        ambient=(0.80, 0.81, 0.83), sunlight=(0.08, 0.08, 0.08), sun=_towards(-55, 80), haze=420.0,
-        zenith=(0.58, 0.61, 0.65), horizon=(0.78, 0.79, 0.80), shadow=0.72, cloud=(0.68, 0.70, 0.72), clear=0.40,
+        ambient=(0.80, 0.81, 0.83), **_sun(Appearance.OVERCAST), haze=420.0,
+        zenith=(0.58, 0.61, 0.65), horizon=(0.78, 0.79, 0.80), cloud=(0.68, 0.70, 0.72), clear=0.40,
     ),
     Appearance.DUSK: Look(
-        ambient=(0.34, 0.33, 0.42), sunlight=(0.34, 0.19, 0.08), sun=_towards(-150, 12), haze=520.0,
-        zenith=(0.13, 0.15, 0.30), horizon=(0.90, 0.50, 0.27), shadow=0.70, lamps=True,
+        ambient=(0.34, 0.33, 0.42), **_sun(Appearance.DUSK), haze=520.0,
+        zenith=(0.13, 0.15, 0.30), horizon=(0.90, 0.50, 0.27), lamps=True,
         cloud=(0.42, 0.26, 0.30), clear=0.50, glow=0.9,
     ),
     Appearance.RAIN: Look(
-        ambient=(0.58, 0.60, 0.63), sunlight=(0.0, 0.0, 0.0), sun=_towards(0, 90), haze=90.0,
-        zenith=(0.50, 0.52, 0.55), horizon=(0.66, 0.68, 0.70), shadow=0.80, wet=0.70, lamps=True, rain=True,
+        ambient=(0.58, 0.60, 0.63), **_sun(Appearance.RAIN), haze=90.0,
+        zenith=(0.50, 0.52, 0.55), horizon=(0.66, 0.68, 0.70), wet=0.70, lamps=True, rain=True,
         cloud=(0.46, 0.48, 0.51), clear=0.40,
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Road users of the reference world: their bodies posed and lit all at once, and their shadows."""
+"""Road users of the reference world: their bodies posed and lit all at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import numpy.typing as npt
 from ..bodies import BLEACHED, FIXED, Array, Paint, body, face_normals, shapes_of
 from ..lamps import BRAKING, HEADLIGHT_ON, TAIL_ON
 from .atmosphere import Look
-
-SHADOW_MARGIN = 0.15  # m
-SHADOW_SLIDE = 0.25  # m per metre of height, away from the sun
 
 
 def pose_bodies(
@@ -60,14 +57,3 @@ def _placed(corners: Array, state: Array) -> Array:
     world[..., 1] = local[..., 0] * sin + local[..., 1] * cos + state[:, 1, None, None]
     world[..., 2] = local[..., 2]
     return world
-
-
-def shadows(state: Array, look: Look) -> Array:
-    """Patches of ground [N, 4, 3] that the boxes of road users (state [N, 8]) keep the sky from, slid away from the sun."""
-    sole = np.array([[[0.5, 0.5, 0.0], [-0.5, 0.5, 0.0], [-0.5, -0.5, 0.0], [0.5, -0.5, 0.0]]], np.float32)
-    grown = state.copy()
-    grown[:, 5:7] += SHADOW_MARGIN
-    ground = _placed(sole, grown)[:, 0]
-    away = -np.array(look.sun[:2], np.float32) / max(look.sun[2], 0.5) * min(1.0, 3 * look.sunlight[0])
-    ground[..., :2] += SHADOW_SLIDE * away * state[:, None, 7:8]
-    return ground

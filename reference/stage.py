@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from ..bodies import AGENT_REACH
 from ..camera import Camera
 from ..lamps import GLEAM, LENS_FACE, LENS_LIT, SIGNAL_GLEAM, mirrored
 from ..road import BUILDINGS, RoadMap, SceneryKind
-from ..roadside import LENS_COLOURS, LENSES
+from ..roadside import LENS_COLOURS, LENS_REACH, LENSES
 from ..scene import Appearance, Scene
+from ..shade import TREE_SHADE_REACH, under_boxes
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
-from .bodies import pose_bodies, shadows
+from .bodies import pose_bodies
 from .landscape import Landscape, build_landscape
 from .meshes import Array, Mesh, face_normals, flat, quads
 from .panda import p3d
 
 TILE = 80.0  # m
 NEAR, FAR = 0.5, 900.0  # m
-FLAT_REACH = {"verge": 250.0, "pavement": 200.0, "road": 400.0, "marking": 150.0, "shade": 120.0}  # m
+FLAT_REACH = {"verge": 250.0, "pavement": 200.0, "road": 400.0, "marking": 150.0, "shade": TREE_SHADE_REACH}  # m
 SOLID_REACH, FACADE_REACH = 330.0, 700.0  # m
-AGENT_REACH = 220.0  # m
-SIGNAL_REACH = 160.0  # m
 SUBPIXEL = 0.25  # rendered pixels by which the rasteriser, cutting coordinates to whole pixels, draws too far left and up
 KEPT_LANDSCAPES, KEPT_SETS = 48, 8
 FLAT_ORDER = ("ground", "verge", "pavement", "road", "marking", "shade", "ground fade", "gleam")  # painted in this order, without depth
@@ -140,7 +140,7 @@ class _Set:
     def __init__(self, landscape: Landscape, appearance: Appearance) -> None:
         self.root = p3d.NodePath("root")
         look = LOOKS[appearance]
-        self._look, self._landscape = look, landscape
+        self._look, self._appearance, self._landscape = look, appearance, landscape
         self._fade = self._fade_texture()
         self._layers = {name: self._layer(name) for name in (*FLAT_ORDER, *STANDING_ORDER)}
         self._texture_ground()
@@ -244,7 +244,7 @@ class _Set:
         corners, colours, shining = pose_bodies(state, kinds, brakes, paints, self._look)
         lens_corners, lens_colours = self._lenses(eye, ahead, scene.signals[0].numpy())
         self._agents.set(np.concatenate((corners, lens_corners)), np.concatenate((colours, lens_colours)))
-        dark = shadows(state, self._look)
+        dark = flat(under_boxes(state, self._appearance))
         self._shade.set(dark, np.full((len(dark), 3), self._look.shadow, np.float32))
         if self._look.rain:
             face = np.arange(len(lens_colours)) % LENSES.shape[1]
@@ -258,7 +258,7 @@ class _Set:
         offset = self._landscape.lens_position - eye
         depth = offset @ ahead
         real = self._landscape.lenses[:, 0, 0, 0, 2] != 0
-        rows = np.flatnonzero(real & (depth > 0) & (depth < SIGNAL_REACH))
+        rows = np.flatnonzero(real & (depth > 0) & (depth < LENS_REACH))
         corners = self._landscape.lenses[rows].reshape(-1, 4, 3)
         return corners, np.repeat(LENS_COLOURS[signals[rows]].reshape(-1, 3), 3, axis=0)
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ..facades import BAY, CELLS, EAVES, FOOT, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
 from ..road import BUILDINGS, TREES, RoadMap, SceneryKind
+from ..shade import under_trees
 from ..trees import BARK, CROWN_SIDES, CROWNS, TRUNK_SIDES, TRUNK_TOP, crowns, tones, trunk_radius, trunks
 from . import meshes
 from .meshes import Array, Mesh
@@ -29,14 +30,11 @@ def stand_up(road: RoadMap) -> tuple[list[list[Mesh]], list[Mesh], list[Mesh]]:
             solid.append(meshes.placed(roof, x, y, heading))
         elif kind in TREES:
             solid.append(_tree(boxes[index], colour, index, SceneryKind(kind)))
-            shade.append(meshes.polygon(np.array([x, y]) + 0.45 * np.array([length, width]) * _OCTAGON, 0.0))
+            shade.append(meshes.polygon(under_trees(boxes[index : index + 1])[0], 0.0))
         elif kind == SceneryKind.POLE:
             post = meshes.box(-length / 2, length / 2, -width / 2, width / 2, 0.0, height)
             solid.append(meshes.placed(meshes.quads(post, colour), x, y, heading))
     return facades, solid, shade
-
-
-_OCTAGON = np.stack((np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)), 1)
 
 
 def _building(length: float, width: float, height: float, colour: Array, index: int) -> tuple[Mesh, Mesh]:

@@ -123,8 +123,7 @@ def shown_parts(layout: Tensor, flow: Tensor, motion: Tensor, bare: Tensor, none
         empty = plane_flow(motion[rows].cpu()).to(flow.device)[..., column : column + flow.shape[-1]]
         empty[:, 0] -= column
         whole, none_here = channels[rows], none[rows].view(-1, 1, 1, 1)
-        kept = without_scenery(whole)
-        hidden = (kept != whole).any(1, keepdim=True)
+        kept, hidden = without_scenery(whole)
         flow = flow.index_copy(0, rows, torch.where(none_here | hidden, empty, flow[rows]))
         channels[rows] = kept * ~none_here
     return channels, flow

@@ -76,8 +76,7 @@ def shown_layout(layout: Layout, scene: Scene, previous: Scene | None, level: st
     empty = plane_flow(motion, camera)
     if level == "none":
         return Layout(torch.zeros_like(layout.channels), empty)
-    kept = without_scenery(layout.channels)
-    hidden = (kept != layout.channels).any(1, keepdim=True)
+    kept, hidden = without_scenery(layout.channels)
     return Layout(kept, torch.where(hidden, empty, layout.flow))
 
 

@@ -3,7 +3,7 @@
 It holds lanes, junctions, verges, pavements, markings, stop lines and 2.5-D scenery from the map, and agents' boxes with kind, parts,
 base colour and brake lights; of a renderer only which face is seen in a fine pixel: no shading, no grain, no light. Buildings have bays
 and storeys of about 3.2 m, with windows as their kind says, some of them lit, and low ones a pitched roof; trees have round or conical
-crowns; wet roads mirror lamps. It is the condition of the video model.
+crowns; the ground is darker under road users and trees; wet roads mirror lamps. It is the condition of the video model.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...batched import Batched
-from ...bodies import shapes_of
+from ...bodies import AGENT_REACH, shapes_of
 from ...camera import CAMERA, Camera
 from ...facades import FOOT, GLASS, window_patterns
 from ...lamps import mirrored
-from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENSES, PAVEMENT_COLOUR
+from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENS_REACH, LENSES, PAVEMENT_COLOUR
 from ...scene import Appearance, Scene
+from ...shade import SHADOW, TREE_SHADE_REACH, triangles, under_boxes
 from . import raster
 from .faces import Face
+from .ground_light import add_gleam, average_shade, lay_shade
 from .mesh import MeshCache, RoadMesh
 from .road_users import TABLES, agent_faces
 from .signals import signal_faces
@@ -34,7 +36,7 @@ CHANNELS = (
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
-    "along", "across", "up", "window", "lit", "verge", "pavement",
+    "along", "across", "up", "window", "lit", "verge", "pavement", "shade",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
@@ -43,7 +45,8 @@ SIGNAL_CHANNELS = tuple(CHANNEL[name] for name in ("signal", "red", "yellow", "g
 MARKING_CHANNELS = tuple(CHANNEL[name] for name in ("edge", "dash", "centre", "stop"))
 COVER_CHANNELS = slice(CHANNEL["ground"], CHANNEL["green"] + 1)  # what a pixel shows; they add up to 1, to 0 in the sky
 REACH = 260.0  # m, how far the layout sees
-FARTHER = {Face.TREE: 330.0, Face.BUILDING: 700.0}  # m, how far what stands out against the sky
+FARTHER = {Face.TREE: 330.0, Face.BUILDING: 330.0}  # m, how far what stands out against the sky
+WALL_REACH = 700.0  # m, walls with windows
 NEAREST = 2.5  # m, the depth at which its inverse, kept as a square root, is 1
 MAX_MOVING_FACES = 4000
 _NEAR = np.full(MAX_MOVING_FACES, REACH, np.float32)  # of faces that move how far they are seen, m
@@ -80,6 +83,7 @@ def _rows() -> NDArray[np.uint8]:
 
 
 _GLASS = np.array(GLASS)
+_KNOWN = frozenset(map(int, Appearance))
 _ROWS = _rows()  # [Face, C] channels of a face of each kind
 
 
@@ -135,6 +139,7 @@ class LayoutRasteriser:
                 self._palettes.clear()
             standing = _palette(mesh.solid_class, mesh.solid_normal, mesh.solid_colour)
             reach = np.array([FARTHER.get(Face(face), REACH) for face in mesh.solid_class], np.float32)
+            reach[mesh.solid_windows[:, 0] > 0] = WALL_REACH
             known = (mesh, np.concatenate((_ROWS[mesh.ground_class], standing)), reach)
             self._palettes[id(mesh)] = known
         return known[1], known[2]
@@ -184,11 +189,11 @@ class LayoutRasteriser:
         state = agents.state[b].double().numpy()
         n = agent_faces(
             state, shapes_of(agents.kind[b].numpy(), state[:, 7]), agents.valid[b].numpy(), agents.brake[b].numpy(),
-            agents.colour[b].numpy(), TABLES, pose, self.camera.forward, REACH, int(Face.REAR_LAMP), int(Face.BRAKE_LAMP),
+            agents.colour[b].numpy(), TABLES, pose, self.camera.forward, AGENT_REACH, int(Face.REAR_LAMP), int(Face.BRAKE_LAMP),
             faces, 0,
         )  # fmt: skip
         n = signal_faces(
-            scene.road.signal_head[b].double().numpy(), scene.signals[b].numpy(), pose, REACH,
+            scene.road.signal_head[b].double().numpy(), scene.signals[b].numpy(), pose, self.camera.forward, REACH, LENS_REACH,
             int(Face.SIGNAL_HOUSING), int(Face.SIGNAL_RED), HEAD_SIZE, LENSES, LENS_COLOURS, faces, n,
         )  # fmt: skip
         buffer = np.full(self._shape, raster.BACKGROUND, np.int32)
@@ -214,7 +219,8 @@ class LayoutRasteriser:
             CHANNEL["inverse_depth"], CHANNEL["height"], channels,
         )  # fmt: skip
         if view.lamps is not None:
-            raster.add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[_COLOUR])
+            add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[_COLOUR])
+        self._shade(scene, b, view, channels[CHANNEL["shade"]])
         before = scene if previous is None else previous
         agent_before = state[:, :3].copy()
         if previous is not None:
@@ -235,6 +241,17 @@ class LayoutRasteriser:
             pose, before.ego.state[b, :3].double().numpy(), self._optics, self.factor, flow,
             state[:, 5:8].copy(), channels[CHANNEL["along"] : CHANNEL["up"] + 1],
         )  # fmt: skip
+
+    def _shade(self, scene: Scene, b: int, view: _View, out: NDArray[np.uint8]) -> None:
+        """Darken the ground [H, W] under trees and road users."""
+        value = int(scene.appearance[b])
+        appearance = Appearance(value) if value in _KNOWN else Appearance.OVERCAST
+        layers = np.zeros(self._shape, np.uint8)
+        seen = np.array([self._shape[0], -1, self._shape[1], -1])
+        boxes = triangles(under_boxes(view.agents[scene.agents.valid[b].numpy()], appearance))
+        lay_shade(view.mesh.shade, TREE_SHADE_REACH, view.pose, self._optics, layers, seen)
+        lay_shade(boxes, AGENT_REACH, view.pose, self._optics, layers, seen)
+        average_shade(layers, SHADOW[appearance], view.inverse_depth, seen, self.factor, out)
 
 
 _SKY, _GRASS = (150.0, 190.0, 235.0), (85.0, 125.0, 60.0)
@@ -268,11 +285,14 @@ def composite(layout: Layout) -> Tensor:
     return painted.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def without_scenery(channels: Tensor) -> Tensor:
-    """Layout channels [B, C, H, W] (uint8 or float) with buildings, trees and poles taken out, as for logs that have none."""
+def without_scenery(channels: Tensor) -> tuple[Tensor, Tensor]:
+    """Layout channels [B, C, H, W] (uint8 or float) as for logs that have no scenery, and where any was [B, 1, H, W] bool.
+
+    Buildings, trees, poles and all shade are taken out.
+    """
     top = 255 if channels.dtype == torch.uint8 else 1.0
-    hidden = channels[:, list(SCENERY_CHANNELS)].float().sum(1, keepdim=True)
-    keep = (hidden < 0.5 * top).to(channels.dtype)
+    scenery = channels[:, list(SCENERY_CHANNELS)]
+    keep = (scenery.float().sum(1, keepdim=True) < 0.5 * top).to(channels.dtype)
     out = channels * keep
-    out[:, list(SCENERY_CHANNELS)] = 0
-    return out
+    out[:, [*SCENERY_CHANNELS, CHANNEL["shade"]]] = 0
+    return out, (scenery > 0).any(1, keepdim=True)

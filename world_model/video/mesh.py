@@ -14,6 +14,7 @@ from ...facades import BAY, EAVES, OVERHANG, PITCHED_BELOW, STOREY, TEXELS, WALL
 from ...ground import Ground, GroundPlan
 from ...road import BUILDINGS, TREES, RoadMap, SceneryKind
 from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, has_barrier, mast
+from ...shade import triangles, under_trees
 from ...trees import BARK, crowns, tones, trunks
 from .faces import Face
 
@@ -30,6 +31,7 @@ class RoadMesh:
     solid_normal: NDArray[np.float32]  # [Q, 3] outward
     solid_colour: NDArray[np.float32]  # [Q, 3]
     solid_extent: NDArray[np.float32]  # [Q]
+    shade: NDArray[np.float32]  # [K, 3, 2] triangles of ground under trees
     solid_windows: NDArray[np.float32]  # [Q, 9] width and height of bays in m, 0 without, shares of WINDOWS, index in BUILDINGS, phase
 
 
@@ -195,6 +197,7 @@ def build_mesh(road: RoadMap) -> RoadMesh:
         ground=ground,
         ground_class=np.concatenate([np.full(len(quads[kind]), int(face), np.int32) for kind, face in _GROUND.items()]),
         ground_extent=extents(ground),
+        shade=triangles(under_trees(road.scenery[0].numpy()[np.isin(road.scenery_kind[0].numpy(), TREES)])),
         **_standing_faces(plan),
     )
 

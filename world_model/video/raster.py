@@ -62,10 +62,10 @@ def _cut(us, vs, ws, n, low, high):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _project(points, count, focal, height, width, us, vs, ws):
+def project(points, count, focal, height, width, us, vs, ws):
     """Corners of a polygon [count, 3] in camera coordinates (right, down, forward) as they are drawn: returns how many there are.
 
-    What lies before `NEAR` or beside the picture is cut off. us and vs [12] become fine pixels, of which `_fill` and `_stand` take the
+    What lies before `NEAR` or beside the picture is cut off. us and vs [12] become fine pixels, of which `fill` and `_stand` take the
     whole ones as the reference world's renderer does, so that what one program covers the other covers too; ws [12] become inverse depths.
     """
     n = 0
@@ -90,8 +90,8 @@ def _project(points, count, focal, height, width, us, vs, ws):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _fill(us, vs, n, face, buffer):
-    """Fill a convex polygon of n corners, whole fine pixels; those on its border belong to it."""
+def fill(us, vs, n, face, buffer, more=False):
+    """Fill a convex polygon of n corners, whole fine pixels, with `face`, or add it; those on its border belong to it."""
     low, high = 1e9, -1e9
     left, right = 1e9, -1e9
     for i in range(n):
@@ -112,12 +112,12 @@ def _fill(us, vs, n, face, buffer):
         if end < start:
             continue
         for column in range(math.ceil(start), math.floor(end) + 1):
-            buffer[row, column] = face
+            buffer[row, column] = buffer[row, column] + face if more else face
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _stand(us, vs, ws, n, face, buffer, inverse_depth):
-    """Fill a convex polygon as `_fill` does where it is nearer than what is there.
+    """Fill a convex polygon as `fill` does where it is nearer than what is there.
 
     It is drawn as triangles whose corners take their depth along to their whole pixels, and of which none is drawn that this turns round.
     """
@@ -154,7 +154,7 @@ def _stand(us, vs, ws, n, face, buffer, inverse_depth):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _beside_view(x, y, extent, half_view):
+def beside_view(x, y, extent, half_view):
     """Whether a face is out of the picture whose first corner is x m ahead and y m aside and whose others are within `extent` of it."""
     ahead = x + extent + _SLACK
     return ahead < 0 or abs(y) - extent > ahead * half_view
@@ -174,7 +174,7 @@ def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
     half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
         dx, dy, far = quads[q, 0, 0] - pose[0], quads[q, 0, 1] - pose[1], reach + extents[q]
-        if dx * dx + dy * dy > far * far or _beside_view(dx * cos + dy * sin - forward, dy * cos - dx * sin, extents[q], half_view):
+        if dx * dx + dy * dy > far * far or beside_view(dx * cos + dy * sin - forward, dy * cos - dx * sin, extents[q], half_view):
             continue
         front = -1e9
         for i in range(4):
@@ -182,9 +182,9 @@ def draw_ground(quads, extents, first_index, pose, camera, reach, buffer):
             points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, -above, cos, sin, forward, cp, sp)
             front = max(front, points[i, 2])
         if front > NEAR:
-            n = _project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
+            n = project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
             if n > 2:
-                _fill(us, vs, n, first_index + q, buffer)
+                fill(us, vs, n, first_index + q, buffer)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -202,7 +202,7 @@ def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer
     half_view = 0.5 * buffer.shape[1] / focal
     for q in range(quads.shape[0]):
         dx, dy, dz = quads[q, 0, 0] - eye_x, quads[q, 0, 1] - eye_y, quads[q, 0, 2] - above
-        if dx * dx + dy * dy > reach[q] * reach[q] or _beside_view(dx * cos + dy * sin, dy * cos - dx * sin, extents[q], half_view):
+        if dx * dx + dy * dy > reach[q] * reach[q] or beside_view(dx * cos + dy * sin, dy * cos - dx * sin, extents[q], half_view):
             continue
         if dx * normals[q, 0] + dy * normals[q, 1] + dz * normals[q, 2] >= 0:
             continue
@@ -212,41 +212,9 @@ def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer
             points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, quads[q, i, 2] - above, cos, sin, forward, cp, sp)
             front = max(front, points[i, 2])
         if front > NEAR:
-            n = _project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
+            n = project(points, 4, focal, buffer.shape[0], buffer.shape[1], us, vs, ws)
             if n > 2:
                 _stand(us, vs, ws, n, first_index + q, buffer, inverse_depth)
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
-    """Add the light of faces [Q, 4, 3] (world), gleams [Q, 3] in [0, 1], to where nothing stands before them: out [3, H, W], 0 to 255."""
-    cos, sin = math.cos(pose[2]), math.sin(pose[2])
-    focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
-    cp, sp = math.cos(pitch), math.sin(pitch)
-    points = np.empty((4, 3), np.float32)
-    us, vs, ws = np.empty(12, np.float32), np.empty(12, np.float32), np.empty(12, np.float32)
-    owner = np.full(inverse_depth.shape, BACKGROUND, np.int32)
-    total = np.zeros(out.shape, np.float32)
-    for q in range(quads.shape[0]):
-        for i in range(4):
-            dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
-            points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, quads[q, i, 2] - above, cos, sin, forward, cp, sp)
-        n = _project(points, 4, focal, inverse_depth.shape[0], inverse_depth.shape[1], us, vs, ws)
-        if n < 3:
-            continue
-        _fill(us, vs, n, q, owner)
-        left, right = int(us[:n].min()), int(us[:n].max())
-        for row in range(int(vs[:n].min()), int(vs[:n].max()) + 1):
-            for column in range(left, right + 1):
-                if owner[row, column] == q and inverse_depth[row, column] == 0:
-                    for c in range(3):
-                        total[c, row // factor, column // factor] += gleams[q, c]
-    scale = 255.0 / (factor * factor)
-    for c in range(3):
-        for row in range(out.shape[1]):
-            for column in range(out.shape[2]):
-                if total[c, row, column] > 0:
-                    out[c, row, column] = min(255, int(out[c, row, column] + scale * total[c, row, column] + 0.5))
 
 
 @njit(cache=True, nogil=True, fastmath=True)

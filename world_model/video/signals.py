@@ -40,14 +40,16 @@ def box_faces(box, low, high, quads, normals, n):
 
 
 @njit(cache=True, nogil=True)
-def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, tints, out, n):
+def signal_faces(heads, states, pose, forward, reach, lens_reach, housing, first_lens, size, lenses, tints, out, n):
     """Append the housing and the lenses of each signal head near the ego; returns the new count.
 
     Args:
         heads: [S, 4] x, y, z, heading served.
         states: [S] SignalState.
         pose: x, y, heading of the ego.
-        reach: m.
+        forward: m from there to the camera.
+        reach: m, how far the housing is seen.
+        lens_reach: m ahead of the camera, how far the lenses are.
         housing: the Face of what is not lit, lenses too, which have a colour of their own.
         first_lens: the Face of a lit red lens, before those of yellow and green.
         size: m deep, wide, tall.
@@ -59,6 +61,7 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, 
     """
     quads, normals, classes, slots, colours, gleams = out
     box = np.empty(5, np.float64)
+    ego_cos, ego_sin = math.cos(pose[2]), math.sin(pose[2])
     for s in range(heads.shape[0]):
         dx, dy = heads[s, 0] - pose[0], heads[s, 1] - pose[1]
         room = quads.shape[0] - n
@@ -74,6 +77,8 @@ def signal_faces(heads, states, pose, reach, housing, first_lens, size, lenses, 
             colours[i] = 0.0
             gleams[i] = 0.0
         n = end
+        if dx * ego_cos + dy * ego_sin - forward > lens_reach:
+            continue
         for lens in range(3):
             lit = states[s] == lens + 1
             for face in range(lenses.shape[1]):
