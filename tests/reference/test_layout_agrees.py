@@ -15,7 +15,7 @@ from xpeng_world.facades import CELLS, panes, phase, window_patterns
 from xpeng_world.ground import GroundPlan
 from xpeng_world.reference.atmosphere import LOOKS
 from xpeng_world.reference.camera import ReferenceCamera
-from xpeng_world.road import BUILDINGS, SignalState
+from xpeng_world.road import BUILDINGS, TREES, SignalState
 from xpeng_world.roadside import PAVEMENT_COLOUR, STEEL, VERGE_COLOUR, mast
 from xpeng_world.scene import AgentKind, Appearance
 from xpeng_world.world_model.video.layout import AGENT_CHANNELS, CHANNEL, LayoutRasteriser
@@ -242,3 +242,66 @@ def test_windows_are_where_they_are_in_the_picture(camera, kind) -> None:
     told, seen = np.concatenate(told), np.concatenate(seen)
     assert len(told) > 2000
     assert np.corrcoef(told, seen)[0, 1] > 0.92
+
+
+@pytest.mark.parametrize("look", list(Appearance))
+def test_the_ground_is_as_dark_under_road_users_as_in_the_picture(camera, look) -> None:
+    told, seen, road = [], [], roads.straight_road(lanes=2, oncoming=0)
+    places = [(AgentKind.CAR, 13.0, 0.5, 0.2), (AgentKind.BUS, 18.0, 4.0, 0.0), (AgentKind.TRUCK, 24.0, -1.0, 1.0), (VAN, 45.0, 0.0, 0.0)]
+    for kind, ahead, left, heading in places:
+        size = (5.6, 2.05, VAN_HEIGHT + 0.5) if kind == VAN else None
+        row = roads.agent_row(AgentKind.CAR if kind == VAN else kind, ahead, left, heading=heading, size=size)
+        empty, full = (roads.scene_on(road, (0.0, 0.0, 0.0), agents=rows, appearance=look) for rows in ([], [row]))
+        channels = layout(full)
+        darker = 1 - picture(camera, full).sum(-1) / picture(camera, empty).sum(-1)
+        ground = channels["ground"] + channels["road"] + channels["edge"] + channels["dash"] > 250
+        chosen = ground & (channels["colour_r"] == 0) & ((channels["shade"] > 0) | (darker > 0.02))
+        told.append(channels["shade"][chosen] / 255)
+        seen.append(darker[chosen])
+    told, seen = np.concatenate(told), np.concatenate(seen)
+    assert len(told) > 30
+    assert np.corrcoef(told, seen)[0, 1] > 0.9
+    assert np.abs(told - seen).mean() < 0.05  # dusk and rain are brightened as a whole
+
+
+def test_the_ground_is_as_dark_under_trees_as_in_the_picture(camera) -> None:
+    road = roads.straight_road(scenery=True)
+    trees = np.isin(road.scenery_kind, TREES)
+    assert trees.any()
+    kinds = torch.where(torch.from_numpy(trees), road.scenery_kind, 0)
+    boxes = road.scenery.clone()
+    boxes[..., 5] = 60.0  # so tall that the crown is out of the picture
+    told, seen = [], []
+    for x in (5.0, 40.0, 75.0):
+        scenes = [
+            roads.scene_on(dataclasses.replace(road, scenery_kind=kind, scenery=boxes), (x, -1.75, 0.6), appearance=Appearance.DAYLIGHT)
+            for kind in (kinds, torch.zeros_like(kinds))
+        ]
+        channels = layout(scenes[0])
+        darker = 1 - picture(camera, scenes[0]).sum(-1) / picture(camera, scenes[1]).sum(-1)
+        ground = (channels["ground"] + channels["road"] + channels["edge"] + channels["dash"] > 250) & (channels["shade"] > 0)
+        told.append(channels["shade"][ground] / 255)
+        seen.append(darker[ground])
+    told, seen = np.concatenate(told), np.concatenate(seen)
+    assert len(told) > 20
+    assert np.abs(told - seen).mean() < 0.03
+
+
+def test_roofs_and_lenses_far_ahead_are_as_unseen_as_in_the_picture(camera) -> None:
+    road = roads.straight_road(scenery=True)
+    kinds, boxes = torch.zeros_like(road.scenery_kind), road.scenery.clone()
+    kinds[0, 0] = int(BUILDINGS[0])
+    boxes[0, 0] = torch.tensor([500.0, 30.0, torch.pi / 2, 40.0, 12.0, 7.4])  # its pitched roof faces the camera
+    house, none = (dataclasses.replace(road, scenery_kind=kind, scenery=boxes) for kind in (kinds, torch.zeros_like(kinds)))
+    for x, roofed in ((430.0, True), (60.0, False)):
+        with_it, without = (roads.scene_on(one, (x, -1.75, 0.0), appearance=Appearance.OVERCAST) for one in (house, none))
+        channels = layout(with_it)
+        assert ((channels["building"] > 200) & (channels["normal_z"] > 160)).any() == roofed
+        shown = np.abs(picture(camera, with_it) - picture(camera, without)).max(-1) > 8
+        assert shown.any()
+        assert not shown[: np.flatnonzero(channels["building"].any(1)).min()].any()
+    crossing = roads.crossing()
+    stands = [roads.scene_on(crossing, (x, -1.75, 0.0)) for x in (-40.0, -200.0)]
+    lit = [sum(layout(one)[name] for name in ("red", "yellow", "green")).sum() for one in stands]
+    assert lit[0] > 0
+    assert lit[1] == 0

@@ -15,7 +15,7 @@ from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.trees import crowns
 from xpeng_world.world_model.video import raster
 from xpeng_world.world_model.video.faces import Face
-from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, LayoutRasteriser, composite, without_scenery
+from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, SCENERY_CHANNELS, LayoutRasteriser, composite, without_scenery
 from xpeng_world.world_model.video.mesh import build_mesh
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
 
@@ -210,8 +210,10 @@ def test_composite_and_scenery_removal(rasterise) -> None:
     picture = composite(layout)
     assert picture.shape == (1, CAMERA.height, CAMERA.width, 3)
     assert picture.dtype == torch.uint8
-    bare = without_scenery(layout.channels)
-    assert bare[:, CHANNEL["building"]].max() == 0
+    bare, there = without_scenery(layout.channels)
+    assert bare[:, CHANNEL["building"]].max() == bare[:, CHANNEL["shade"]].max() == 0
+    assert torch.equal(there, layout.channels[:, list(SCENERY_CHANNELS)].sum(1, keepdim=True) > 0)
+    assert layout.channels[:, CHANNEL["shade"]].max() > 0
     assert layout.channels[:, CHANNEL["building"]].max() == 255
     assert torch.equal(bare[:, CHANNEL["road"], -8:], layout.channels[:, CHANNEL["road"], -8:])
     assert layout.channels.shape[1] == len(CHANNELS)
