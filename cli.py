@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError, XPengWorldError, nearest
+from .memory import keep_freed_memory
 
 USAGE = "usage: xpeng-world COMMAND [key=value ...]; `xpeng-world help COMMAND` lists a command's keys"
 
@@ -76,6 +77,7 @@ ALIASES = {"distill": "distil"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when it worked, 2 after one line on stderr when the user must change something."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    keep_freed_memory()
     try:
         name, rest = (words[0], words[1:]) if words else ("help", [])
         if name in ("-h", "--help"):

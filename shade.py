@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from . import polylines
 from .bodies import Array
@@ -25,7 +24,7 @@ SHADOW = {  # factor on the ground in the shade
 TREE_SHADE_REACH = 120.0  # m
 _MARGIN = 0.15  # m
 _SLIDE = 0.25  # m per metre of height, away from the sun
-_SQUARE = np.array([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]])
+_SQUARE = np.array([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]], np.float32)
 _HALVES = [(0, 1, 2), (0, 2, 3)]
 _OCTAGON = np.stack((np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)), 1)
 
@@ -36,17 +35,25 @@ def towards_sun(appearance: Appearance) -> Colour:
     return (math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation))
 
 
-def slide(appearance: Appearance) -> npt.NDArray[np.float64]:
-    """How far shade lies from what casts it, [2], m per metre of its height."""
-    sun = towards_sun(appearance)
-    return -_SLIDE * min(1.0, 3 * SUNLIGHT[appearance][0]) / max(sun[2], 0.5) * np.array(sun[:2])
+def _slide(appearance: Appearance) -> tuple[float, float]:
+    x, y, up = towards_sun(appearance)
+    away = -_SLIDE * min(1.0, 3 * SUNLIGHT[appearance][0]) / max(up, 0.5)
+    return away * x, away * y
 
 
-def under_boxes(state: Array, appearance: Appearance) -> Array:
-    """Patches of ground [N, 4, 2] that the boxes of road users (state [N, 8] as `Agents.state`) keep the sky from."""
+SLIDES: Array = np.array([_slide(appearance) for appearance in Appearance], np.float32)  # [Appearance, 2] see `under_boxes`
+
+
+def under_boxes(state: Array, slide: Array) -> Array:
+    """Patches of ground [N, 4, 2] that the boxes of road users keep the sky from.
+
+    Args:
+        state: [N, 8] as `Agents.state`.
+        slide: [N, 2] or [2] of `SLIDES`: how far east and north shade lies from what casts it, m per metre of its height.
+    """
     x, y = np.moveaxis(_SQUARE * (state[:, None, 5:7] + _MARGIN), -1, 0)
     cos, sin = np.cos(state[:, 2:3]), np.sin(state[:, 2:3])
-    middle = state[:, :2] + slide(appearance) * state[:, 7:8]
+    middle = state[:, :2] + slide * state[:, 7:8]
     return (middle[:, None] + np.stack((x * cos - y * sin, x * sin + y * cos), -1)).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from ..lamps import GLEAM, LENS_FACE, LENS_LIT, SIGNAL_GLEAM, mirrored
 from ..road import BUILDINGS, RoadMap, SceneryKind
 from ..roadside import LENS_COLOURS, LENS_REACH, LENSES
 from ..scene import Appearance, Scene
-from ..shade import TREE_SHADE_REACH, under_boxes
+from ..shade import SLIDES, TREE_SHADE_REACH, under_boxes
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
 from .bodies import pose_bodies
@@ -244,7 +244,7 @@ class _Set:
         corners, colours, shining = pose_bodies(state, kinds, brakes, paints, self._look)
         lens_corners, lens_colours = self._lenses(eye, ahead, scene.signals[0].numpy())
         self._agents.set(np.concatenate((corners, lens_corners)), np.concatenate((colours, lens_colours)))
-        dark = flat(under_boxes(state, self._appearance))
+        dark = flat(under_boxes(state, SLIDES[self._appearance]))
         self._shade.set(dark, np.full((len(dark), 3), self._look.shadow, np.float32))
         if self._look.rain:
             face = np.arange(len(lens_colours)) % LENSES.shape[1]

@@ -343,8 +343,14 @@ def test_channels_are_averages_over_the_fine_pixels(factor: int) -> None:
     out = np.empty((len(CHANNELS), height, width), np.uint8)
     depth, tall = CHANNEL["inverse_depth"], CHANNEL["height"]
     focal = 10.0 * factor
-    raster.compose(buffer, np.zeros(buffer.shape, np.float32), static, moving, ground, 1.5, focal, 0.0, factor, depth, tall, out)
-    below = (np.arange(height * factor) + 0.5 > height * factor / 2)[:, None, None]
+    inverse = np.where(rng.random(buffer.shape) < 0.5, rng.random(buffer.shape), 0).astype(np.float32)
+    faces, depths = np.empty((height, width), np.int32), np.empty((height, width), np.float32)
+    raster.compose(buffer, inverse, static, moving, ground, 1.5, focal, 0.0, factor, depth, tall, out, faces, depths)
+    blocks = lambda fine: fine.reshape(height, factor, width, factor).transpose(0, 2, 1, 3).reshape(height, width, -1)
+    first = blocks(inverse).argmax(-1)[..., None]
+    assert np.array_equal(depths, blocks(inverse).max(-1))
+    assert np.array_equal(faces, np.where(depths > 0, np.take_along_axis(blocks(buffer), first, -1)[..., 0], raster.BACKGROUND))
+    below = (np.arange(height * factor) + 0.5 > height * factor / 2)[:, None, None]  # the horizon
     rows = np.where(buffer[..., None] >= 0, np.concatenate((static, moving))[buffer], ground * below)
     mean = rows.reshape(height, factor, width, factor, -1).astype(int).sum((1, 3)) // factor**2
     rest = [index for index in range(len(CHANNELS)) if index not in (depth, tall)]

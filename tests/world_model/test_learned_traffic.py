@@ -11,7 +11,7 @@ from xpeng_world.batched import flatten
 from xpeng_world.data import Clip, ShardWriter
 from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.road import LaneKind
-from xpeng_world.scene import AgentKind, Scene, Track
+from xpeng_world.scene import AgentKind, Agents, Scene, Track
 from xpeng_world.world_model.traffic import make_traffic
 from xpeng_world.world_model.traffic.learned import PERIOD, LearnedTraffic, begin, carry_out
 from xpeng_world.world_model.traffic.network import TrafficNetwork, TrafficSize
@@ -102,6 +102,29 @@ def test_disks_cover_every_recorded_motion_and_no_two_overlap() -> None:
         assert float(between.min()) > 1.0 - 1e-4
     assert int((made.group == 2).sum()) == 1  # no walker was recorded
     assert bool((made.motions[made.group == 2] == 0).all())
+
+
+def test_a_road_without_anybody_stays_empty() -> None:
+    scene, seed = demo_scene(batch=2), torch.arange(2)
+    scene = dataclasses.replace(scene, agents=Agents.empty(2, 3))
+    traffic = LearnedTraffic(network(5), spawning=False)
+    agents, memory = traffic.reset(scene, seed)
+    scene, _ = advance(traffic, dataclasses.replace(scene, agents=agents), memory, seed, torch.zeros(2, dtype=torch.int64))
+    assert not scene.agents.valid.any()
+
+
+def test_empty_slots_do_not_change_what_others_decide() -> None:
+    scene, seed, step = demo_scene(batch=2), torch.arange(2), torch.zeros(2, dtype=torch.int64)
+    traffic = LearnedTraffic(network(5), spawning=False)
+    slots = scene.agents.valid.shape[1]
+    roomy = dataclasses.replace(scene, agents=Agents.cat([scene.agents, Agents.empty(1, slots + 4)])[torch.arange(2)])
+    both = []
+    for one in (scene, roomy):
+        agents, memory = traffic.reset(one, seed)
+        both.append(advance(traffic, dataclasses.replace(one, agents=agents), memory, seed, step)[1].push)
+    count = int(scene.agents.valid.sum(1).min())
+    assert both[0].abs().max() > 0
+    torch.testing.assert_close(both[1][:, :count], both[0][:, :count])
 
 
 def test_agents_decide_twice_a_second_and_keep_to_it_between() -> None:

@@ -22,7 +22,7 @@ from .motion import move
 from .network import TrafficNetwork
 from .paths import begin_chain, find_lanes, lane_rows
 from .spawning import FAR, spawn
-from .views import Ways, find_ways, look_around
+from .views import Views, Ways, find_ways, look_around
 from .vocabulary import GROUPS, HORIZON, group_of
 
 PERIOD = round(HORIZON / DT)  # steps between an agent's decisions
@@ -134,7 +134,7 @@ class LearnedTraffic:
         slots = torch.arange(agents.valid.shape[1], device=seed.device).expand_as(agents.valid)
         views, hazards = look_around(scene, ego, memory, ways, slots)
         group = group_of(agents.kind)
-        logits = self.network(views, group)
+        logits = self._logits(views, group, agents.valid)
         if self.careful:
             reckless = leads_astray(self.network.motions, agents.speed, hazards)  # type: ignore[arg-type]
             on_foot = (group == WALKER) & agents.valid
@@ -146,6 +146,13 @@ class LearnedTraffic:
         motion = self.network.motions[self._draw(logits, draw)]  # type: ignore[index]
         side = scene.road.traffic_side.to(motion.dtype).view(-1, 1)
         return dataclasses.replace(memory, push=motion[..., 0] / HORIZON, slide=motion[..., 1] * side / HORIZON)
+
+    def _logits(self, views: Views, group: Tensor, valid: Tensor) -> Tensor:
+        """Logits [B, M, V] of the agents there are; those of empty slots are 0."""
+        rows = valid.flatten().nonzero().squeeze(-1)
+        theirs = views.map(lambda t: t.flatten(0, 1)[rows].unsqueeze(0))
+        known = self.network(theirs, group.flatten()[rows].unsqueeze(0))[0]
+        return known.new_zeros(valid.numel(), known.shape[-1]).index_copy(0, rows, known).view(*valid.shape, -1)
 
     def _draw(self, logits: Tensor, draw: Tensor) -> Tensor:
         """Tokens [B, M] by draws [B, M] in [0, 1)."""

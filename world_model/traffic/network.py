@@ -89,7 +89,7 @@ class TrafficNetwork(nn.Module):
             query = layer(query, tokens, mask)
         logits: Tensor = self.head(query)
         logits = logits.masked_fill(self.vocabulary.group != group.reshape(-1, 1), -torch.inf)
-        return logits.view(*batch, -1)
+        return logits.unflatten(0, batch)
 
     def grown(self, vocabulary: Vocabulary) -> TrafficNetwork:
         """The same network for a vocabulary that begins with its own; further tokens are as likely as their group's first."""

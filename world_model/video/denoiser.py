@@ -43,7 +43,7 @@ class Condition:
 
     warped: Tensor  # [B, 3 * n, H, W] the n frames before, the newest first, moved to where things are now; zeros where there is none
     seen: Tensor  # [B, 1, H, W] 1 where the warped frame has content
-    layout: Tensor  # [B, C, H, W]
+    layout: Tensor  # [B, C, H, W], or uint8 of 255 times that
     numbers: Tensor  # [B, len(NUMBERS)] scaled to about [-1, 1]
     appearance: Tensor  # [B] Appearance or UNKNOWN_APPEARANCE
     context_noise: Tensor  # [B] in [0, 1], how corrupted the warped frame is
@@ -185,19 +185,34 @@ def gathered(
     noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None, context: int, ground: terrain.GroundMaps | None = None
 ) -> Tensor:
     """All images that a painter is given, [B, C, H, W]; the first `layout_channels` of the layout, for weights that know no later ones."""
-    images = [noisy, condition.warped[:, :3], condition.seen, condition.layout[:, :layout_channels]]
-    if sky is not None:
-        images.append(sky(condition.gaze, condition.layout))
-    if context > 1:
-        images.append(condition.warped[:, 3 : 3 * context])
-    if ground is not None:
-        images.append(ground(condition.gaze, condition.layout))
-    if torch.is_grad_enabled() or not torch.is_autocast_enabled(noisy.device.type):
-        return torch.cat(images, 1)
-    shape = (noisy.shape[0], sum(image.shape[1] for image in images), *noisy.shape[2:])
-    out = torch.empty(shape, dtype=torch.get_autocast_dtype(noisy.device.type), device=noisy.device)  # spares a copy in 32 bits
-    for part, image in zip(out.split([image.shape[1] for image in images], 1), images, strict=True):
-        part.copy_(image)
+    painted = [noisy, condition.warped[:, :3], condition.seen]
+    layout, past, none = condition.layout[:, :layout_channels], condition.warped[:, 3 : 3 * context], noisy[:, :0]
+    above = lambda layout: sky(condition.gaze, layout) if sky is not None else none
+    below = lambda layout: ground(condition.gaze, layout) if ground is not None else none
+    if torch.is_grad_enabled():
+        layout = unit_layout(layout)
+        return torch.cat((*painted, layout, above(layout), past, below(layout)), 1)
+    kind, learned = noisy.device.type, (FEATURES * (sky is not None), 2 * terrain.FEATURES * (ground is not None))
+    sizes = [*(image.shape[1] for image in painted), layout_channels, learned[0], past.shape[1], learned[1]]
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noisy.dtype
+    out = torch.empty(len(noisy), sum(sizes), *noisy.shape[2:], dtype=dtype, device=noisy.device)
+    places = out.split(sizes, 1)
+    layout = unit_layout(layout, places[3] if dtype == torch.float32 else None)
+    for place, image in zip(places, (*painted, layout, above(layout), past, below(layout)), strict=True):
+        if place is not image:
+            place.copy_(image)
+    return out
+
+
+def unit_layout(layout: Tensor, out: Tensor | None = None) -> Tensor:
+    """A layout [B, C, H, W] in [0, 1], of one in [0, 1] or of whole numbers up to 255; written into `out` where that is given."""
+    whole = layout.dtype == torch.uint8
+    if out is None:
+        return layout.float().mul_(1 / 255) if whole else layout
+    for place, one in zip(out, layout, strict=True):  # one after the other, as each fits into the cache
+        place.copy_(one)
+        if whole:
+            place.mul_(1 / 255)
     return out
 
 
@@ -209,10 +224,10 @@ def blended(x: Tensor, condition: Condition, hold: bool) -> Tensor:
     """
     warped = condition.warped[:, :3]
     keep = torch.sigmoid(x[:, 3:4]) * condition.seen
-    painted = x[:, :3] + keep * warped
+    painted = torch.addcmul(x[:, :3], keep, warped)
     if not hold:
         return painted
-    return torch.lerp(painted, warped, ((keep - HOLD[0]) / (HOLD[1] - HOLD[0])).clamp(0, 1).expand_as(warped))
+    return torch.lerp(painted, warped, ((keep - HOLD[0]) * (1 / (HOLD[1] - HOLD[0]))).clamp(0, 1))
 
 
 def silu(x: Tensor) -> Tensor:

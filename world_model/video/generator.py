@@ -206,8 +206,7 @@ class FrameGenerator:
         """What the denoiser is told of scenes [B], given the frames before [B, 3 * n, H, W] in [-1, 1], the newest first."""
         device, before = self.device, with_past(before, self.context)
         layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
-        channels, flow = layout.channels.float().div_(255), layout.flow
-        warped, seen = carry(before, flow, self.pipeline.denoiser.warp)
+        warped, seen = carry(before, layout.flow, self.pipeline.denoiser.warp)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)
         known = torch.full((scene.batch_size,), 0.0 if self.layout_level == "none" else WITHOUT_SCENERY)
@@ -216,7 +215,7 @@ class FrameGenerator:
         return Condition(
             warped=(warped * seen).to(device),
             seen=seen.to(device),
-            layout=channels.to(device),
+            layout=layout.channels.to(device),
             numbers=numbers_of(actions, scene.ego.state, known).to(device),
             appearance=scene.appearance.to(device),
             context_noise=torch.zeros(scene.batch_size, device=device),

@@ -22,7 +22,7 @@ from ...facades import FOOT, GLASS, window_patterns
 from ...lamps import mirrored
 from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENS_REACH, LENSES, PAVEMENT_COLOUR
 from ...scene import Appearance, Scene
-from ...shade import SHADOW, TREE_SHADE_REACH, triangles, under_boxes
+from ...shade import SHADOW, SLIDES, TREE_SHADE_REACH, triangles, under_boxes
 from . import raster
 from .faces import Face
 from .ground_light import add_gleam, average_shade, lay_shade
@@ -83,7 +83,6 @@ def _rows() -> NDArray[np.uint8]:
 
 
 _GLASS = np.array(GLASS)
-_KNOWN = frozenset(map(int, Appearance))
 _ROWS = _rows()  # [Face, C] channels of a face of each kind
 
 
@@ -115,6 +114,17 @@ class _View:
     def fixed(self) -> int:
         """Number of faces that stand still."""
         return len(self.static)
+
+
+def _shade_of_road_users(scene: Scene) -> list[tuple[NDArray[np.float32], float]]:
+    """Triangles of ground [K, 3, 2] under the road users of each scene, and how much light gets there."""
+    looks = scene.appearance.numpy()
+    looks = np.where((looks >= 0) & (looks < len(Appearance)), looks, int(Appearance.OVERCAST))
+    valid = scene.agents.valid.numpy()
+    slides = SLIDES[looks].repeat(valid.sum(1), 0)
+    patches = triangles(under_boxes(scene.agents.state.numpy()[valid], slides))
+    each = np.split(patches, 2 * np.cumsum(valid.sum(1))[:-1])
+    return [(some, SHADOW[Appearance(look)]) for some, look in zip(each, looks, strict=True)]
 
 
 class LayoutRasteriser:
@@ -154,8 +164,9 @@ class LayoutRasteriser:
         height, width = self.camera.height, self.camera.width
         channels = np.empty((batch, len(CHANNELS), height, width), np.uint8)
         flow = np.empty((batch, 2, height, width), np.float32)
+        shade = _shade_of_road_users(scene)
         for b in range(batch):
-            self._draw(scene, previous, b, channels[b], flow[b])
+            self._draw(scene, previous, b, shade[b], channels[b], flow[b])
         return Layout(torch.from_numpy(channels), torch.from_numpy(flow))
 
     @torch.no_grad()
@@ -209,27 +220,34 @@ class LayoutRasteriser:
             lamps = (mirrored(quads[:n][shining]), gleams[:n][shining])
         return _View(pose, state, buffer, inverse_depth, static, classes[:n], normals[:n], owner[:n], colours[:n], lamps, mesh)
 
-    def _draw(self, scene: Scene, previous: Scene | None, b: int, channels: NDArray[np.uint8], flow: NDArray[np.float32]) -> None:
+    def _draw(
+        self,
+        scene: Scene,
+        previous: Scene | None,
+        b: int,
+        shade: tuple[NDArray, float],
+        channels: NDArray[np.uint8],
+        flow: NDArray[np.float32],
+    ) -> None:
         view = self._see(scene, b)
         agents, pose, state = scene.agents, view.pose, view.agents
         moving = _palette(view.classes, view.normals, view.colours)
         focal, above, _, pitch = self._optics
+        faces = np.empty(channels.shape[1:], np.int32)
+        depths = np.empty(channels.shape[1:], np.float32)
         raster.compose(
             view.buffer, view.inverse_depth, view.static, moving, self._ground, above, focal, pitch, self.factor,
-            CHANNEL["inverse_depth"], CHANNEL["height"], channels,
+            CHANNEL["inverse_depth"], CHANNEL["height"], channels, faces, depths,
         )  # fmt: skip
         if view.lamps is not None:
             add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[_COLOUR])
-        self._shade(scene, b, view, channels[CHANNEL["shade"]])
+        self._shade(view, *shade, channels[CHANNEL["shade"]])
         before = scene if previous is None else previous
         agent_before = state[:, :3].copy()
         if previous is not None:
             same = agents.valid[b] & previous.agents.valid[b] & (previous.agents.id[b] == agents.id[b])
             agent_before[same.numpy()] = previous.agents.state[b, :, :3].double().numpy()[same.numpy()]
         mesh = view.mesh
-        faces = np.empty(channels.shape[1:], np.int32)
-        depths = np.empty(channels.shape[1:], np.float32)
-        raster.nearest(view.buffer, view.inverse_depth, self.factor, faces, depths)
         glass, light = window_patterns(int(scene.appearance[b]))
         draw_windows(
             faces, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
@@ -242,16 +260,13 @@ class LayoutRasteriser:
             state[:, 5:8].copy(), channels[CHANNEL["along"] : CHANNEL["up"] + 1],
         )  # fmt: skip
 
-    def _shade(self, scene: Scene, b: int, view: _View, out: NDArray[np.uint8]) -> None:
-        """Darken the ground [H, W] under trees and road users."""
-        value = int(scene.appearance[b])
-        appearance = Appearance(value) if value in _KNOWN else Appearance.OVERCAST
+    def _shade(self, view: _View, boxes: NDArray[np.float32], light: float, out: NDArray[np.uint8]) -> None:
+        """Darken the ground [H, W] under trees and in triangles [K, 3, 2] under road users, which let through some of the light."""
         layers = np.zeros(self._shape, np.uint8)
         seen = np.array([self._shape[0], -1, self._shape[1], -1])
-        boxes = triangles(under_boxes(view.agents[scene.agents.valid[b].numpy()], appearance))
         lay_shade(view.mesh.shade, TREE_SHADE_REACH, view.pose, self._optics, layers, seen)
         lay_shade(boxes, AGENT_REACH, view.pose, self._optics, layers, seen)
-        average_shade(layers, SHADOW[appearance], view.inverse_depth, seen, self.factor, out)
+        average_shade(layers, light, view.inverse_depth, seen, self.factor, out)
 
 
 _SKY, _GRASS = (150.0, 190.0, 235.0), (85.0, 125.0, 60.0)

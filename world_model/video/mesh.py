@@ -208,9 +208,18 @@ class MeshCache:
     def __init__(self, capacity: int = 64) -> None:
         self._meshes: OrderedDict[tuple[int, float, float, float, float, int], RoadMesh] = OrderedDict()
         self._capacity = capacity
+        self._last: tuple[RoadMap, dict[int, RoadMesh]] | None = None  # the steps of an episode share their map
 
     def get(self, road: RoadMap, b: int = 0) -> RoadMesh:
         """The mesh of one of the road maps [B]."""
+        if self._last is None or self._last[0] is not road:
+            self._last = (road, {})
+        known = self._last[1]
+        if b not in known:
+            known[b] = self._find(road, b)
+        return known[b]
+
+    def _find(self, road: RoadMap, b: int) -> RoadMesh:
         used = int(np.count_nonzero(road.kind[b].numpy() > 0))
         kinds = road.scenery_kind[b].numpy()
         stands = (float(road.scenery[b].numpy().sum()), int(kinds @ np.arange(1, len(kinds) + 1)))  # which is of which kind too

@@ -218,11 +218,13 @@ def draw_solid(quads, normals, extents, first_index, pose, camera, reach, buffer
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal, pitch, factor, depth_channel, height_channel, out):
-    """Average the palette's rows over blocks of factor x factor pixels into out [C, H, W] uint8.
+def compose(
+    buffer, inverse_depth, static, moving, ground_palette, above, focal, pitch, factor, depth_channel, height_channel, out, faces, depths
+):
+    """Average the palette's rows over blocks of factor x factor pixels into out [C, H, W] uint8, and tell what stands nearest in each.
 
     Faces below len(static) take their row of static [F, C] uint8, later ones of moving [D, C]; bare ground below the horizon takes
-    `ground_palette` [C]; sky stays 0.
+    `ground_palette` [C]; sky stays 0. The nearest faces [H, W] have inverse depths [H, W], BACKGROUND and 0 where there is none.
     """
     channels = static.shape[1]
     fixed = static.shape[0]
@@ -245,16 +247,21 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
             alike = first >= 0
             near = 0.0
             tall = 0.0
+            face, standing = BACKGROUND, np.float32(0.0)
             for i in range(factor):
                 for j in range(factor):
-                    alike = alike and buffer[row * factor + i, column * factor + j] == first
+                    here = buffer[row * factor + i, column * factor + j]
+                    alike = alike and here == first
                     w = inverse_depth[row * factor + i, column * factor + j]
+                    if w > standing:
+                        face, standing = here, w
                     if w <= 0:
                         w = ground[i]
                         tall += rise[i]
                     else:
                         tall += max(0.0, above - down[i] / max(w, 1e-4))
                     near = max(near, w)
+            faces[row, column], depths[row, column] = face, standing
             if alike and first >= fixed:
                 for c in range(channels):
                     line[c, column] = moving[first - fixed, c]
@@ -265,13 +272,13 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
                 total[:] = 0
                 for i in range(factor):
                     for j in range(factor):
-                        face = buffer[row * factor + i, column * factor + j]
-                        if face >= fixed:
+                        here = buffer[row * factor + i, column * factor + j]
+                        if here >= fixed:
                             for c in range(channels):
-                                total[c] += moving[face - fixed, c]
-                        elif face >= 0:
+                                total[c] += moving[here - fixed, c]
+                        elif here >= 0:
                             for c in range(channels):
-                                total[c] += static[face, c]
+                                total[c] += static[here, c]
                         elif ground[i] > 0:
                             for c in range(channels):
                                 total[c] += ground_palette[c]
@@ -285,26 +292,10 @@ def compose(buffer, inverse_depth, static, moving, ground_palette, above, focal,
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def nearest(buffer, inverse_depth, factor, faces, depths):
-    """The nearest standing face in each block of fine pixels, faces [H, W], and its inverse depth, depths [H, W]; else BACKGROUND and 0."""
-    for row in range(faces.shape[0]):
-        for column in range(faces.shape[1]):
-            face, w = BACKGROUND, np.float32(0.0)
-            for i in range(factor):
-                for j in range(factor):
-                    here = inverse_depth[row * factor + i, column * factor + j]
-                    if here > w:
-                        w = here
-                        face = buffer[row * factor + i, column * factor + j]
-            faces[row, column] = face
-            depths[row, column] = w
-
-
-@njit(cache=True, nogil=True, fastmath=True)
 def motion(faces, depths, fixed, agent_of_face, agent_now, agent_before, pose_now, pose_before, camera, factor, out, agent_size, place):
     """Where each pixel of the coarse image was in the previous one, out [2, H, W] pixels (u, v): static world and moving boxes.
 
-    faces and depths are those of `nearest`; agent_of_face [D] is the agent's slot, or negative, of face `fixed` and on; agent_now and
+    faces and depths are those of `compose`; agent_of_face [D] is the agent's slot, or negative, of face `fixed` and on; agent_now and
     agent_before [N, 3] are x, y, heading. Sky moves with the rotation alone. Pixels of a road user also get their place in its box of
     agent_size [N, 3] (length, width, height): place [3, H, W] is 1 to 255 from rear to front, right to left and bottom to top, else 0.
     """

@@ -39,7 +39,7 @@ def load_painter(folder: Path) -> Painter:
     """A trained painter, of the class that its page names."""
     kind = json.loads((folder / "config.json").read_text()).get("_class_name")
     painter: Any = next((one for one in PAINTERS.values() if one.__name__ == kind), FrameDenoiser)
-    return painter.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+    return painter.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False).to(memory_format=torch.channels_last)
 
 
 _FIXED = 3 + 3 + 1  # images before the layout
