@@ -44,6 +44,7 @@ AGENT_CHANNELS = tuple(CHANNEL[n] for n in ("body", "cabin", "wheel", "front_lam
 SIGNAL_CHANNELS = tuple(CHANNEL[name] for name in ("signal", "red", "yellow", "green"))
 MARKING_CHANNELS = tuple(CHANNEL[name] for name in ("edge", "dash", "centre", "stop"))
 COVER_CHANNELS = slice(CHANNEL["ground"], CHANNEL["green"] + 1)  # what a pixel shows; they add up to 1, to 0 in the sky
+COLOUR = slice(CHANNEL["colour_r"], CHANNEL["colour_b"] + 1)  # base colours, of open ground what it mirrors
 REACH = 260.0  # m, how far the layout sees
 FARTHER = {Face.TREE: 330.0, Face.BUILDING: 330.0}  # m, how far what stands out against the sky
 WALL_REACH = 700.0  # m, walls with windows
@@ -70,15 +71,12 @@ class Layout(Batched):
     flow: Tensor  # [B, 2, H, W] float32, where each pixel was in the previous image (u right, v down, pixels; centre of the first: 0.5)
 
 
-_COLOUR = slice(CHANNEL["colour_r"], CHANNEL["colour_b"] + 1)
-
-
 def _rows() -> NDArray[np.uint8]:
     rows = np.zeros((max(Face) + 1, len(CHANNELS)), np.uint8)
     for face, name in _FACE_CHANNEL.items():
         rows[face, CHANNEL[name]] = 255
     rows[[Face.VERGE, Face.PAVEMENT, Face.KERB], CHANNEL["ground"]] = 255  # kinds of it
-    rows[Face.KERB, _COLOUR] = np.round(255 * (np.array(KERB_COLOUR) - PAVEMENT_COLOUR))  # how much brighter it is
+    rows[Face.KERB, COLOUR] = np.round(255 * (np.array(KERB_COLOUR) - PAVEMENT_COLOUR))  # how much brighter it is
     return rows
 
 
@@ -90,7 +88,7 @@ def _palette(classes: NDArray, normals: NDArray, colours: NDArray) -> NDArray[np
     """Rows [F, C] of layout channels for standing faces."""
     palette = _ROWS[classes]
     palette[:, CHANNEL["normal_x"] : CHANNEL["normal_z"] + 1] = np.round(127.5 + 127.5 * normals)
-    palette[:, _COLOUR] = np.round(255 * np.clip(colours, 0, 1))
+    palette[:, COLOUR] = np.round(255 * np.clip(colours, 0, 1))
     return palette
 
 
@@ -240,7 +238,7 @@ class LayoutRasteriser:
             CHANNEL["inverse_depth"], CHANNEL["height"], channels, faces, depths,
         )  # fmt: skip
         if view.lamps is not None:
-            add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[_COLOUR])
+            add_gleam(*view.lamps, pose, self._optics, self.factor, view.inverse_depth, channels[COLOUR])
         self._shade(view, *shade, channels[CHANNEL["shade"]])
         before = scene if previous is None else previous
         agent_before = state[:, :3].copy()
@@ -252,7 +250,7 @@ class LayoutRasteriser:
         draw_windows(
             faces, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
             glass, _GLASS, FOOT, light, pose, self._optics, self.factor, channels[CHANNEL["building"]], channels[CHANNEL["window"]],
-            channels[CHANNEL["lit"]], channels[_COLOUR],
+            channels[CHANNEL["lit"]], channels[COLOUR],
         )  # fmt: skip
         raster.motion(
             faces, depths, view.fixed, view.owner, state[:, :3].copy(), agent_before,

@@ -20,7 +20,7 @@ from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels, shown_parts
 from .generator import FrameGenerator, to_model
 from .latent import LatentTransformer
-from .layout import AGENT_CHANNELS, CHANNEL, MARKING_CHANNELS, NEAREST, SIGNAL_CHANNELS
+from .layout import AGENT_CHANNELS, CHANNEL, COLOUR, MARKING_CHANNELS, NEAREST, SCENERY_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .precision import check_device, resolve_precision
 from .shortcut import draw_spans, shortcut_targets
@@ -30,6 +30,7 @@ from .streams import RolloutStreams
 from .warp import carry
 
 STATE_KIND, STATE_VERSION = "world-training", 1
+MIRRORED_GAIN, SHADE_GAIN = 8.0, 4.0  # times brightness or darkness, where 1 is reached
 NEAR = 10.0  # m, up to where agents and signals have no extra weight for being far
 
 
@@ -77,14 +78,18 @@ def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight:
     """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions.
 
     With `far_weight` the extra weight of agents and signals grows with their distance from NEAR on, to that many times at NEAR times it:
-    those far away have few pixels, and a policy must see them all the same.
+    those far away have few pixels, and a policy must see them all the same. Lamps that the road mirrors weigh as much as these, shade and
+    markings half of it.
     """
-    moving = layout[:, list(AGENT_CHANNELS + SIGNAL_CHANNELS)].sum(1, keepdim=True).clamp(0, 1)
-    marking = layout[:, list(MARKING_CHANNELS)].sum(1, keepdim=True)
+    cover = lambda *names: layout[:, list(names)].sum(1, keepdim=True)
+    moving = cover(*AGENT_CHANNELS, *SIGNAL_CHANNELS).clamp(0, 1)
+    standing = (moving + cover(*SCENERY_CHANNELS)).clamp(0, 1)
+    mirrored = (MIRRORED_GAIN * layout[:, COLOUR].amax(1, keepdim=True) * (1 - standing)).clamp(0, 1)
+    flat = (cover(*MARKING_CHANNELS) + SHADE_GAIN * cover(CHANNEL["shade"])).clamp(0, 1)
     if far_weight > 1:
         depth = NEAREST / layout[:, CHANNEL["inverse_depth"]].square().clamp_min(1e-6).unsqueeze(1)
         moving = moving * (depth / NEAR).clamp(1, far_weight)
-    weight = 1 + region_weight * moving + 0.5 * region_weight * marking.clamp(0, 1)
+    weight = 1 + region_weight * (moving + mirrored + 0.5 * flat)
     error = predicted - target
     main = (weight * (error.square() + 0.25 * error.abs())).mean()
     gradient = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
