@@ -255,15 +255,16 @@ def test_road_users_far_away_can_weigh_more_than_near_ones() -> None:
     assert [loss(b, 1.0) for b in range(3)] == pytest.approx([near, near, empty])
 
 
-def test_mirrored_lamps_weigh_as_much_as_road_users_and_shade_half_of_it() -> None:
-    layout = torch.zeros(4, len(CHANNELS), 8, 8)
+def test_mirrored_lamps_weigh_as_much_as_road_users_and_shade_and_lit_windows_half_of_it() -> None:
+    layout = torch.zeros(5, len(CHANNELS), 8, 8)
     layout[0, CHANNEL["body"]] = 1.0
     layout[:2, CHANNEL["colour_r"]] = 0.2  # a body's own colour, and a gleam on the road
     layout[2, CHANNEL["shade"]] = 0.3
-    right, wrong = torch.zeros(4, 3, 8, 8), torch.full((4, 3, 8, 8), 0.5)
-    body, gleam, shade, plain = (float(frame_loss(wrong[b : b + 1], right[b : b + 1], layout[b : b + 1], 3.0)) for b in range(4))
+    layout[3, [CHANNEL["building"], CHANNEL["lit"], CHANNEL["colour_g"]]] = 1.0
+    right, wrong = torch.zeros(5, 3, 8, 8), torch.full((5, 3, 8, 8), 0.5)
+    body, gleam, shade, window, plain = (float(frame_loss(wrong[b : b + 1], right[b : b + 1], layout[b : b + 1], 3.0)) for b in range(5))
     assert body == gleam == pytest.approx(4 * plain)
-    assert shade == pytest.approx(2.5 * plain)
+    assert shade == window == pytest.approx(2.5 * plain)
 
 
 def test_training_can_start_from_a_trained_world_of_its_size(generator: FrameGenerator, tmp_path: Path) -> None:

@@ -78,18 +78,18 @@ def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight:
     """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions.
 
     With `far_weight` the extra weight of agents and signals grows with their distance from NEAR on, to that many times at NEAR times it:
-    those far away have few pixels, and a policy must see them all the same. Lamps that the road mirrors weigh as much as these, shade and
-    markings half of it.
+    those far away have few pixels, and a policy must see them all the same. Lamps that the road mirrors weigh as much as these, markings,
+    shade and lit windows half of it.
     """
     cover = lambda *names: layout[:, list(names)].sum(1, keepdim=True)
     moving = cover(*AGENT_CHANNELS, *SIGNAL_CHANNELS).clamp(0, 1)
     standing = (moving + cover(*SCENERY_CHANNELS)).clamp(0, 1)
     mirrored = (MIRRORED_GAIN * layout[:, COLOUR].amax(1, keepdim=True) * (1 - standing)).clamp(0, 1)
-    flat = (cover(*MARKING_CHANNELS) + SHADE_GAIN * cover(CHANNEL["shade"])).clamp(0, 1)
+    painted = (cover(*MARKING_CHANNELS, CHANNEL["lit"]) + SHADE_GAIN * cover(CHANNEL["shade"])).clamp(0, 1)
     if far_weight > 1:
         depth = NEAREST / layout[:, CHANNEL["inverse_depth"]].square().clamp_min(1e-6).unsqueeze(1)
         moving = moving * (depth / NEAR).clamp(1, far_weight)
-    weight = 1 + region_weight * (moving + mirrored + 0.5 * flat)
+    weight = 1 + region_weight * (moving + mirrored + 0.5 * painted)
     error = predicted - target
     main = (weight * (error.square() + 0.25 * error.abs())).mean()
     gradient = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
