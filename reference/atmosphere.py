@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..lamps import HAZE_FROM, RAIN_HAZE
 from ..scene import Appearance
 from ..shade import SHADOW, SUNLIGHT, Colour, towards_sun
 
@@ -63,7 +64,7 @@ LOOKS: dict[Appearance, Look] = {
         cloud=(0.42, 0.26, 0.30), clear=0.50, glow=0.9,
     ),
     Appearance.RAIN: Look(
-        ambient=(0.58, 0.60, 0.63), **_sun(Appearance.RAIN), haze=90.0,
+        ambient=(0.58, 0.60, 0.63), **_sun(Appearance.RAIN), haze=RAIN_HAZE,
         zenith=(0.50, 0.52, 0.55), horizon=(0.66, 0.68, 0.70), wet=0.70, lamps=True, rain=True,
         cloud=(0.46, 0.48, 0.51), clear=0.40,
     ),
@@ -73,4 +74,4 @@ LOOKS: dict[Appearance, Look] = {
 def haze_ramp(look: Look, texels: int = 256) -> npt.NDArray[np.float32]:
     """The share of an object's own colour [texels] left at depths from 0 to FADE_RANGE."""
     depth = (np.arange(texels) + 0.5) * FADE_RANGE / texels
-    return np.exp(-np.maximum(depth - 8.0, 0.0) / look.haze).astype(np.float32)
+    return np.exp(-np.maximum(depth - HAZE_FROM, 0.0) / look.haze).astype(np.float32)

@@ -199,7 +199,7 @@ def test_a_wet_road_mirrors_lamps_where_and_as_brightly_as_in_the_picture(camera
             continue
         bright = more[:, 0] > 5
         assert bright.sum() > 10
-        assert 0.8 < shown[bright, 0].sum() / more[bright, 0].sum() < 1.05  # a part of it is lost in the haze
+        assert 0.9 < shown[bright, 0].sum() / more[bright, 0].sum() < 1.05
         assert np.abs(shown[more.max(-1) == 0]).max() <= 2
     lenses = [dataclasses.replace(scenes[0], appearance=torch.tensor([int(Appearance.RAIN)])) for _ in range(2)]
     lenses[1] = dataclasses.replace(lenses[1], signals=torch.zeros_like(lenses[1].signals))

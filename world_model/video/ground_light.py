@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+from ...lamps import HAZE_FROM, RAIN_HAZE
 from .raster import BACKGROUND, beside_view, fill, in_view, project
 
 _SPAN = 20.0  # m, more than a triangle of shade is long
@@ -14,7 +15,10 @@ _SPAN = 20.0  # m, more than a triangle of shade is long
 
 @njit(cache=True, nogil=True, fastmath=True)
 def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
-    """Add the light of faces [Q, 4, 3] (world), gleams [Q, 3] in [0, 1], to where nothing stands before them: out [3, H, W], 0 to 255."""
+    """Add the light of faces [Q, 4, 3] (world), gleams [Q, 3] in [0, 1], to where nothing stands before them: out [3, H, W], 0 to 255.
+
+    As much of it is added as comes through the rain.
+    """
     cos, sin = math.cos(pose[2]), math.sin(pose[2])
     focal, above, forward, pitch = camera[0], camera[1], camera[2], camera[3]
     cp, sp = math.cos(pitch), math.sin(pitch)
@@ -26,6 +30,7 @@ def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
         for i in range(4):
             dx, dy = quads[q, i, 0] - pose[0], quads[q, i, 1] - pose[1]
             points[i, 0], points[i, 1], points[i, 2] = in_view(dx, dy, quads[q, i, 2] - above, cos, sin, forward, cp, sp)
+        left_over = math.exp(-max(points[:, 2].mean() - HAZE_FROM, 0.0) / RAIN_HAZE)
         n = project(points, 4, focal, inverse_depth.shape[0], inverse_depth.shape[1], us, vs, ws)
         if n < 3:
             continue
@@ -35,7 +40,7 @@ def add_gleam(quads, gleams, pose, camera, factor, inverse_depth, out):
             for column in range(left, right + 1):
                 if owner[row, column] == q and inverse_depth[row, column] == 0:
                     for c in range(3):
-                        total[c, row // factor, column // factor] += gleams[q, c]
+                        total[c, row // factor, column // factor] += left_over * gleams[q, c]
     scale = 255.0 / (factor * factor)
     for c in range(3):
         for row in range(out.shape[1]):
