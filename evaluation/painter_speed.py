@@ -70,7 +70,7 @@ def random_condition(batch: int, device: str, seed: int = 0) -> Condition:
     return Condition(
         warped=2 * draw(3) - 1,
         seen=torch.ones_like(draw(1)),
-        layout=draw(len(CHANNELS)),
+        layout=(255 * draw(len(CHANNELS))).to(torch.uint8),
         numbers=numbers_of(torch.zeros(batch, 2), torch.zeros(batch, 7), True).to(device),
         appearance=torch.zeros(batch, dtype=torch.int64, device=device),
         context_noise=torch.zeros(batch, device=device),

@@ -209,7 +209,8 @@ def unit_layout(layout: Tensor, out: Tensor | None = None) -> Tensor:
     whole = layout.dtype == torch.uint8
     if out is None:
         return layout.float().mul_(1 / 255) if whole else layout
-    for place, one in zip(out, layout, strict=True):  # one after the other, as each fits into the cache
+    pieces = zip(out, layout, strict=True) if out.device.type == "cpu" else [(out, layout)]  # one of them fits into a processor's cache
+    for place, one in pieces:
         place.copy_(one)
         if whole:
             place.mul_(1 / 255)
