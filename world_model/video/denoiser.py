@@ -164,7 +164,9 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
-        x = nn.functional.conv2d(x, squares, self.stem.bias, stride=2).contiguous(memory_format=torch.channels_last)
+        alone = x.device.type == "cpu" and not torch.is_grad_enabled()  # one by one, as a batch of them does not fit into a cache
+        pieces = [nn.functional.conv2d(piece, squares, self.stem.bias, stride=2) for piece in (x.split(1) if alone else (x,))]
+        x = torch.cat([piece.contiguous(memory_format=torch.channels_last) for piece in pieces])
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             for block in blocks:  # type: ignore[attr-defined]
