@@ -244,7 +244,7 @@ def compose(
             rise[i] = max(0.0, above - down[i] / max(ground[i], 1e-4)) if ground[i] > 0 else 0.0
         for column in range(width):
             first = buffer[row * factor, column * factor]
-            alike = first >= 0
+            alike = True
             near = 0.0
             tall = 0.0
             face, standing = BACKGROUND, np.float32(0.0)
@@ -262,10 +262,13 @@ def compose(
                         tall += max(0.0, above - down[i] / max(w, 1e-4))
                     near = max(near, w)
             faces[row, column], depths[row, column] = face, standing
-            if alike and first >= fixed:
+            if alike and first < 0 and (ground[0] > 0) == (ground[factor - 1] > 0):
+                for c in range(channels):
+                    line[c, column] = ground_palette[c] if ground[0] > 0 else 0
+            elif alike and first >= fixed:
                 for c in range(channels):
                     line[c, column] = moving[first - fixed, c]
-            elif alike:
+            elif alike and first >= 0:
                 for c in range(channels):
                     line[c, column] = static[first, c]
             else:
