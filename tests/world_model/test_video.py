@@ -69,6 +69,17 @@ def test_a_frame_depends_on_its_own_episode_alone(generator: FrameGenerator) -> 
     assert not torch.equal(other, both)
 
 
+def test_half_as_many_bits_paint_nearly_the_same(generator: FrameGenerator) -> None:
+    scene, seed = drive(1)[0], torch.tensor([1])
+    whole, half, either = (
+        FrameGenerator(generator.pipeline, precision=name).first(scene, seed).int() for name in ("float32", "bfloat16", "auto")
+    )
+    assert 0 < (whole - half).abs().float().mean() < 2
+    assert torch.equal(either, whole) or torch.equal(either, half)
+    with pytest.raises(ConfigError, match="float32"):
+        FrameGenerator(generator.pipeline, precision="float31")
+
+
 @pytest.mark.parametrize("level", ["full", "no_scenery", "none"])
 def test_more_steps_and_less_layout_still_paint_frames(generator: FrameGenerator, level: str) -> None:
     scenes = drive(2)

@@ -18,6 +18,7 @@ from .denoiser import UNKNOWN_APPEARANCE, Condition, FrameDenoiser
 from .gaze import gaze
 from .layout import CHANNELS, Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
+from .precision import resolve_precision
 from .sizes import load_painter
 from .warp import carry, ego_motion, plane_flow
 
@@ -88,12 +89,12 @@ class FrameGenerator:
         steps: sampler steps a frame; 1 or 2 for training policies, 4 for evaluation.
         camera: the pinhole it was trained with.
         layout: how much of the layout the model is shown.
-        precision: "float32", or "bfloat16" for processors that have it.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on processors that compute in it, where painting takes a quarter less time.
         shortcut: paint one of the frames that could be there in as few `steps` as are asked for, and not their mean; for weights that
             were trained with `train-world shortcut=`.
 
     Raises:
-        ConfigError: an unknown layout level, no steps, or a shortcut with weights that were not trained for it.
+        ConfigError: an unknown layout level or precision, no steps, or a shortcut with weights that were not trained for it.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class FrameGenerator:
         steps: int = 1,
         camera: Camera = CAMERA,
         layout: LayoutLevel = "full",
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: str = "float32",
         shortcut: bool = False,
     ) -> None:
         if layout not in LAYOUT_LEVELS:
@@ -116,7 +117,7 @@ class FrameGenerator:
         self.steps = steps
         self.camera = camera
         self.layout_level = layout
-        self.precision = precision
+        self.precision = resolve_precision(precision, str(self.device))
         self.shortcut = shortcut
         self._rasterise = LayoutRasteriser(camera)
 
