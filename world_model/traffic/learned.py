@@ -22,7 +22,7 @@ from .motion import move
 from .network import TrafficNetwork
 from .paths import begin_chain, find_lanes, lane_rows
 from .spawning import FAR, spawn
-from .views import Views, Ways, find_ways, look_around
+from .views import Ways, find_ways, look_around
 from .vocabulary import GROUPS, HORIZON, group_of
 
 PERIOD = round(HORIZON / DT)  # steps between an agent's decisions
@@ -129,33 +129,29 @@ class LearnedTraffic:
         return moved, remembered
 
     def _decide(self, scene: Scene, ego: Ego, memory: LearnedMemory, ways: Ways, seed: Tensor, step: Tensor) -> LearnedMemory:
-        """Draw the next motions of all agents."""
+        """Draw the next motions of all agents; empty slots have none."""
         agents = scene.agents
         slots = torch.arange(agents.valid.shape[1], device=seed.device).expand_as(agents.valid)
         views, hazards = look_around(scene, ego, memory, ways, slots)
         group = group_of(agents.kind)
-        logits = self._logits(views, group, agents.valid)
+        there = agents.valid.flatten().nonzero().squeeze(-1)
+        take = lambda tensor: tensor.flatten(0, 1)[there]
+        logits = self.network(views.map(lambda t: take(t).unsqueeze(0)), take(group).unsqueeze(0))[0]
         if self.careful:
             reckless = leads_astray(self.network.motions, agents.speed, hazards)  # type: ignore[arg-type]
             on_foot = (group == WALKER) & agents.valid
             if bool(on_foot.any()):
                 bumps = bumps_into(self.network.motions, agents, hazards)  # type: ignore[arg-type]
                 reckless = torch.where(on_foot.unsqueeze(-1), bumps, reckless)
-            logits = logits.masked_fill(reckless, -torch.inf)
+            logits = logits.masked_fill(take(reckless), -torch.inf)
         draw = uniform(seed.unsqueeze(-1), agents.id, step.unsqueeze(-1), 41)
-        motion = self.network.motions[self._draw(logits, draw)]  # type: ignore[index]
+        drawn = self.network.motions[self._draw(logits, take(draw))]  # type: ignore[index]
+        motion = drawn.new_zeros(agents.valid.numel(), 2).index_copy(0, there, drawn).view(*agents.valid.shape, 2)
         side = scene.road.traffic_side.to(motion.dtype).view(-1, 1)
         return dataclasses.replace(memory, push=motion[..., 0] / HORIZON, slide=motion[..., 1] * side / HORIZON)
 
-    def _logits(self, views: Views, group: Tensor, valid: Tensor) -> Tensor:
-        """Logits [B, M, V] of the agents there are; those of empty slots are 0."""
-        rows = valid.flatten().nonzero().squeeze(-1)
-        theirs = views.map(lambda t: t.flatten(0, 1)[rows].unsqueeze(0))
-        known = self.network(theirs, group.flatten()[rows].unsqueeze(0))[0]
-        return known.new_zeros(valid.numel(), known.shape[-1]).index_copy(0, rows, known).view(*valid.shape, -1)
-
     def _draw(self, logits: Tensor, draw: Tensor) -> Tensor:
-        """Tokens [B, M] by draws [B, M] in [0, 1)."""
+        """Tokens [...] by draws [...] in [0, 1)."""
         if self.temperature == 0:
             return logits.argmax(-1)
         share, order = torch.softmax(logits / self.temperature, -1).sort(-1, descending=True)
