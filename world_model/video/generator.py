@@ -89,7 +89,7 @@ class FrameGenerator:
         steps: sampler steps a frame; 1 or 2 for training policies, 4 for evaluation.
         camera: the pinhole it was trained with.
         layout: how much of the layout the model is shown.
-        precision: "float32", "bfloat16", or "auto": bfloat16 on processors that compute in it, where painting takes a quarter less time.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on processors that compute in it, where painting takes a third less time.
         shortcut: paint one of the frames that could be there in as few `steps` as are asked for, and not their mean; for weights that
             were trained with `train-world shortcut=`.
 
