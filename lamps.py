@@ -1,4 +1,4 @@
-"""Lamps as whoever draws them knows: their colours when they are on, how a wet road mirrors them, and what comes through rain."""
+"""Lamps as whoever draws them knows: their colours when they are on, and how a wet road mirrors them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ GLEAM = 0.17  # brightness of a lamp's reflection on a wet road, over the lamp's
 SIGNAL_GLEAM = 0.6 * GLEAM
 LENS_FACE = 1  # the face of a signal's lens that is mirrored, of `roadside.LENSES`
 LENS_LIT = 0.9  # a lens whose brightest colour exceeds this is mirrored
-HAZE_FROM = 8.0  # m, nearer than which nothing fades
-RAIN_HAZE = 90.0  # m beyond that at which 37 % of an object's light comes through rain
 
 
 def mirrored(corners: Array) -> Array:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..lamps import HAZE_FROM, RAIN_HAZE
+from ..light import HAZE_FROM, RAIN_HAZE, SHADOW, SUNLIGHT, Colour, towards_sun
 from ..scene import Appearance
-from ..shade import SHADOW, SUNLIGHT, Colour, towards_sun
 
 FADE_RANGE = 1024.0  # m covered by the haze ramp; the far plane lies within it
 

@@ -13,10 +13,10 @@ import numpy as np
 from ..bodies import AGENT_REACH
 from ..camera import Camera
 from ..lamps import GLEAM, LENS_FACE, LENS_LIT, SIGNAL_GLEAM, mirrored
+from ..light import SLIDES, TREE_SHADE_REACH, under_boxes
 from ..road import BUILDINGS, RoadMap, SceneryKind
 from ..roadside import LENS_COLOURS, LENS_REACH, LENSES
 from ..scene import Appearance, Scene
-from ..shade import SLIDES, TREE_SHADE_REACH, under_boxes
 from . import panda, textures
 from .atmosphere import FADE_RANGE, LOOKS, Look, haze_ramp
 from .bodies import pose_bodies

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..facades import BAY, CELLS, EAVES, FOOT, OVERHANG, PITCHED_BELOW, STOREY, WALL_BELOW, phase, roof_colours
+from ..light import under_trees
 from ..road import BUILDINGS, TREES, RoadMap, SceneryKind
-from ..shade import under_trees
 from ..trees import BARK, CROWN_SIDES, CROWNS, TRUNK_SIDES, TRUNK_TOP, crowns, tones, trunk_radius, trunks
 from . import meshes
 from .meshes import Array, Mesh

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from ...lamps import HAZE_FROM, RAIN_HAZE
+from ...light import HAZE_FROM, RAIN_HAZE
 from .raster import BACKGROUND, beside_view, fill, in_view, project
 
 _SPAN = 20.0  # m, more than a triangle of shade is long

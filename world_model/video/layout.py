@@ -20,9 +20,9 @@ from ...bodies import AGENT_REACH, shapes_of
 from ...camera import CAMERA, Camera
 from ...facades import FOOT, GLASS, window_patterns
 from ...lamps import mirrored
+from ...light import SHADOW, SLIDES, TREE_SHADE_REACH, triangles, under_boxes
 from ...roadside import HEAD_SIZE, KERB_COLOUR, LENS_COLOURS, LENS_REACH, LENSES, PAVEMENT_COLOUR
 from ...scene import Appearance, Scene
-from ...shade import SHADOW, SLIDES, TREE_SHADE_REACH, triangles, under_boxes
 from . import raster
 from .faces import Face
 from .ground_light import add_gleam, average_shade, lay_shade
@@ -281,7 +281,7 @@ _BESIDE = {"verge": (115.0, 115.0, 85.0), "pavement": (150.0, 150.0, 145.0)}  # 
 
 
 def composite(layout: Layout) -> Tensor:
-    """The unlearned picture of a layout: flat colours and base colours, uint8 [B, H, W, 3]; a baseline, no model."""
+    """The unlearned picture of a layout: flat colours and base colours, darker in the shade, uint8 [B, H, W, 3]; a baseline, no model."""
     channels = layout.channels.float() / 255
     painted = torch.zeros(channels.shape[0], 3, *channels.shape[2:])
     cover = torch.zeros_like(channels[:, :1])
@@ -293,7 +293,8 @@ def composite(layout: Layout) -> Tensor:
         painted += channels[:, CHANNEL[name]].unsqueeze(1) * (torch.tensor(colour) - torch.tensor(_GRASS)).view(1, 3, 1, 1)
     for name in ("body", "person", "building", "tree", "pole"):
         cover += channels[:, CHANNEL[name]].unsqueeze(1)
-    painted += 255 * channels[:, CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1]
+    painted += 255 * channels[:, COLOUR]
+    painted *= 1 - channels[:, [CHANNEL["shade"]]]
     painted += (1 - cover).clamp(0, 1) * torch.tensor(_SKY).view(1, 3, 1, 1)
     return painted.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

@@ -12,9 +12,9 @@ from ... import polylines
 from ...bodies import face_normals
 from ...facades import BAY, EAVES, OVERHANG, PITCHED_BELOW, STOREY, TEXELS, WALL_BELOW, WINDOWS, phase, roof_colours
 from ...ground import Ground, GroundPlan
+from ...light import triangles, under_trees
 from ...road import BUILDINGS, TREES, RoadMap, SceneryKind
 from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, has_barrier, mast
-from ...shade import triangles, under_trees
 from ...trees import BARK, crowns, tones, trunks
 from .faces import Face
 

@@ -1,4 +1,4 @@
-"""Shade as whoever draws it knows: where the sun stands in each light, and the ground that road users and trees keep its light from."""
+"""Light as whoever draws it knows: where the sun stands in each weather, what road users and trees keep it from, what haze leaves of it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ SUNLIGHT: dict[Appearance, Colour] = {  # added where a face looks at the sun, d
 SHADOW = {  # factor on the ground in the shade
     Appearance.DAYLIGHT: 0.55, Appearance.OVERCAST: 0.72, Appearance.DUSK: 0.70, Appearance.RAIN: 0.80,
 }  # fmt: skip
+HAZE_FROM = 8.0  # m, nearer than which nothing fades
+RAIN_HAZE = 90.0  # m beyond that at which 37 % of an object's light comes through rain
 TREE_SHADE_REACH = 120.0  # m
 _MARGIN = 0.15  # m
 _SLIDE = 0.25  # m per metre of height, away from the sun
