@@ -78,8 +78,8 @@ def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight:
     """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions.
 
     With `far_weight` the extra weight of agents and signals grows with their distance from NEAR on, to that many times at NEAR times it:
-    those far away have few pixels, and a policy must see them all the same. Lamps that the road mirrors weigh as much as these, and so do kerbs,
-    which have a base colour as well; markings, shade and lit windows weigh half of it.
+    those far away have few pixels, and a policy must see them all the same. Lamps that the road mirrors weigh as much as these, and so do
+    kerbs, which have a base colour as well; markings, shade and lit windows weigh half of it.
     """
     cover = lambda *names: layout[:, list(names)].sum(1, keepdim=True)
     moving = cover(*AGENT_CHANNELS, *SIGNAL_CHANNELS).clamp(0, 1)
