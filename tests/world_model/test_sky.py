@@ -76,7 +76,7 @@ def test_a_mark_in_the_panorama_stands_where_it_is_and_only_in_the_open_sky(azim
 def test_a_painter_that_is_given_more_images_paints_as_before_until_it_is_trained(size: str) -> None:
     torch.manual_seed(0)
     fields = dataclasses.asdict(SIZES[size]) | {"layout_channels": len(CHANNELS) - 3, "sky": False}
-    fields |= {"ground": False} if "ground" in fields else {}
+    fields |= {"ground": False, "light": False} if "ground" in fields else {}
     old = type(new_painter(size))(**fields)
     for parameter in old.parameters():
         torch.nn.init.normal_(parameter, std=0.05)

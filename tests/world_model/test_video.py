@@ -133,8 +133,8 @@ def test_false_patches_are_pasted_only_where_the_layout_can_tell() -> None:
 def test_what_is_kept_for_the_most_part_is_left_as_it_is(hold: bool) -> None:
     denoiser = FrameDenoiser(**{**TINY, "hold": hold})
     with torch.no_grad():
-        denoiser.out.bias.view(4, 4)[3] = torch.tensor([3.0, 3.0, 0.0, -9.0])  # of the four pixels of a square
-        denoiser.out.bias.view(4, 4)[:3] = 0.25
+        denoiser.out.bias.view(-1, 4)[3] = torch.tensor([3.0, 3.0, 0.0, -9.0])  # of the four pixels of a square
+        denoiser.out.bias.view(-1, 4)[:3] = 0.25
     before = torch.rand(1, 3, 64, 128) - 0.5
     zeros = torch.zeros(1, 4, 64, 128)
     condition = Condition(
@@ -202,7 +202,16 @@ def test_mirrored_windows_are_windows_of_the_mirrored_drive(tmp_path: Path) -> N
 
 
 def config(out: Path, **changes: object) -> TrainWorldConfig:
-    base = {"out": str(out), "size": "tiny", "samples": 400, "batch_size": 4, "warmup": 2, "threads": 1, "precision": "float32"}
+    base = {
+        "out": str(out),
+        "size": "tiny",
+        "samples": 400,
+        "batch_size": 4,
+        "warmup": 2,
+        "threads": 1,
+        "precision": "float32",
+        "light_steps": 5,
+    }
     return TrainWorldConfig(**{**base, "strip_steps": 10**6, "streams": 8, "rollout_length": 5, **changes})  # type: ignore[arg-type]
 
 
@@ -230,6 +239,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
     assert not list((tmp_path / "parts").glob("*.partial"))
     with pytest.raises(CheckpointError, match="seed"):
         WorldTrainer(config(tmp_path / "parts", seed=1), store).run()
+    with pytest.raises(CheckpointError, match="light=True, not False"):
+        WorldTrainer(config(tmp_path / "parts", light=False), store).run()
     (tmp_path / "parts" / "state" / "state.safetensors").write_bytes(b"cut short")
     with pytest.raises(CheckpointError, match="cannot be used"):
         WorldTrainer(config(tmp_path / "parts"), store).run()

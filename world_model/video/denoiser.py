@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...scene import Appearance
 from . import terrain
 from .layout import CHANNELS
+from .lighting import LIT, LearnedLight
 from .sky import FEATURES, SkyMap
 
 NUMBERS = ("steering", "pedal", "speed", "acceleration", "yaw_rate", "action_known", "ego_known", "layout_known")
@@ -32,6 +33,7 @@ class DenoiserConfig:
     warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
     sky: bool = True  # whether there is a learned panorama of the sky
     ground: bool = True  # whether there are learned maps of the ground
+    light: bool = True  # whether the layout comes in learned light, too, and can be kept as it is then
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
     context: int = 1  # previous frames that it is shown
     hold: bool = True  # whether it can leave the warped frame as it is, see `blended`
@@ -120,6 +122,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         context: int = 1,
         hold: bool = False,
         ground: bool = False,
+        light: bool = False,
     ) -> None:
         super().__init__()
         self.warp, self.spans, self.context, self.hold = warp, spans, context, hold
@@ -132,7 +135,9 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
         inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1) + (2 * terrain.FEATURES if ground else 0)
-        self.stem = nn.Conv2d(4 * inputs, widths[0], 1)
+        told = inputs - 7  # the layout and what is found beside it
+        self.lighting = LearnedLight(told, FEATURES if sky else 0) if light else None
+        self.stem = nn.Conv2d(4 * (inputs + (LIT if light else 0)), widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
         self.up_blocks = nn.ModuleList()
@@ -145,7 +150,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             self.ups.append(nn.Conv2d(widths[i + 1], 4 * widths[i], 1))
             self.up_blocks.append(nn.ModuleList(Block(widths[i], condition_width) for _ in range(depths[i])))
         self.out_norm = nn.GroupNorm(1, widths[0])
-        self.out = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
+        self.out = nn.Conv2d(widths[0], 4 * (5 if light else 4), 3, padding=1)
         nn.init.zeros_(self.out.weight)
         self.out.bias.data.zero_()  # type: ignore[union-attr]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
@@ -160,7 +165,8 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             span: [B] how far the sampler's step goes, for a painter with `spans`; where it is 0 or not given, the mean of all clean
                 frames that fit is painted, else one of them.
         """
-        x = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context, self.ground_maps)
+        x = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context, self.ground_maps, self.lighting)
+        lit = x[:, -LIT:-1] if self.lighting is not None else None
         vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
@@ -180,11 +186,27 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
                 x = block(x, vector)
         x = self.out(silu(self.out_norm(x)))
         x = nn.functional.pixel_shuffle(x, 2)
-        return blended(x, condition, self.hold)
+        return blended(x, condition, self.hold, lit)
+
+    def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor) -> Tensor:
+        """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`."""
+        assert self.lighting is not None
+        images = unit_layout(layout[:, : self.layout_channels])
+        with torch.no_grad():
+            above = [] if self.sky_map is None else [self.sky_map(gaze, images)]
+            below = [] if self.ground_maps is None else [self.ground_maps(gaze, images)]
+        past = images.new_zeros(len(images), 3 * (self.context - 1), *images.shape[2:])
+        return self.lighting(torch.cat((images, *above, past, *below), 1), gaze, appearance)[:, :3]
 
 
 def gathered(
-    noisy: Tensor, condition: Condition, layout_channels: int, sky: SkyMap | None, context: int, ground: terrain.GroundMaps | None = None
+    noisy: Tensor,
+    condition: Condition,
+    layout_channels: int,
+    sky: SkyMap | None,
+    context: int,
+    ground: terrain.GroundMaps | None = None,
+    light: LearnedLight | None = None,
 ) -> Tensor:
     """All images that a painter is given, [B, C, H, W]; the first `layout_channels` of the layout, for weights that know no later ones."""
     painted = [noisy, condition.warped[:, :3], condition.seen]
@@ -193,16 +215,19 @@ def gathered(
     below = lambda layout: ground(condition.gaze, layout) if ground is not None else none
     if torch.is_grad_enabled():
         layout = unit_layout(layout)
-        return torch.cat((*painted, layout, above(layout), past, below(layout)), 1)
+        told = torch.cat((layout, above(layout), past, below(layout)), 1)
+        return torch.cat((*painted, told, none if light is None else light(told, condition.gaze, condition.appearance)), 1)
     kind, learned = noisy.device.type, (FEATURES * (sky is not None), 2 * terrain.FEATURES * (ground is not None))
-    sizes = [*(image.shape[1] for image in painted), layout_channels, learned[0], past.shape[1], learned[1]]
+    sizes = [*(image.shape[1] for image in painted), layout_channels, learned[0], past.shape[1], learned[1], LIT * (light is not None)]
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noisy.dtype
     out = torch.empty(len(noisy), sum(sizes), *noisy.shape[2:], dtype=dtype, device=noisy.device)
     places = out.split(sizes, 1)
     layout = unit_layout(layout, places[3] if dtype == torch.float32 else None)
-    for place, image in zip(places, (*painted, layout, above(layout), past, below(layout)), strict=True):
+    for place, image in zip(places[:-1], (*painted, layout, above(layout), past, below(layout)), strict=True):
         if place is not image:
             place.copy_(image)
+    if light is not None:
+        places[-1].copy_(light(out[:, sum(sizes[: len(painted)]) : -LIT], condition.gaze, condition.appearance))
     return out
 
 
@@ -219,8 +244,10 @@ def unit_layout(layout: Tensor, out: Tensor | None = None) -> Tensor:
     return out
 
 
-def blended(x: Tensor, condition: Condition, hold: bool) -> Tensor:
+def blended(x: Tensor, condition: Condition, hold: bool, lit: Tensor | None = None) -> Tensor:
     """Frames [B, 3, H, W] of what a network says [B, 4, H, W]: its painting, and how much of the warped frame is kept below it.
+
+    With `lit` [B, 3, H, W] it says a fifth thing: how much of that the layout in its light replaces.
 
     With `hold`, the warped frame alone is left where most of it is kept. A sigmoid does not come near 1 for the little that one step gains,
     and of what a network keeps 0.9 of, half is lost in 7 frames, though the car stands still.
@@ -228,6 +255,8 @@ def blended(x: Tensor, condition: Condition, hold: bool) -> Tensor:
     warped = condition.warped[:, :3]
     keep = torch.sigmoid(x[:, 3:4]) * condition.seen
     painted = torch.addcmul(x[:, :3], keep, warped)
+    if lit is not None:
+        painted = torch.lerp(painted, lit.to(painted.dtype) * 2 - 1, x[:, 4:5].to(painted.dtype))
     if not hold:
         return painted
     return torch.lerp(painted, warped, ((keep - HOLD[0]) * (1 / (HOLD[1] - HOLD[0]))).clamp(0, 1))

@@ -13,6 +13,7 @@ from .denoiser import DenoiserConfig, FrameDenoiser
 from .latent import LatentConfig, LatentTransformer
 from .patches import PatchConfig, PatchTransformer
 from .sky import FEATURES
+from .terrain import FEATURES as GROUND_FEATURES
 
 Painter = Any  # one of PAINTERS; diffusers' own types for `to` and `load` do not hold
 PAINTERS: dict[type, type] = {DenoiserConfig: FrameDenoiser, PatchConfig: PatchTransformer, LatentConfig: LatentTransformer}
@@ -27,11 +28,13 @@ SIZES: dict[str, DenoiserConfig | PatchConfig | LatentConfig] = {
 }
 
 
-def new_painter(size: str, warp: bool = True, spans: bool = False, sky: bool = True, context: int = 1, ground: bool = True) -> Painter:
-    """A painter with fresh weights; transformers have no maps of the ground."""
+def new_painter(
+    size: str, warp: bool = True, spans: bool = False, sky: bool = True, context: int = 1, ground: bool = True, light: bool = True
+) -> Painter:
+    """A painter with fresh weights; transformers have no maps of the ground and no light."""
     config = replace(SIZES[size], warp=warp, spans=spans, sky=sky, context=context)
     if isinstance(config, DenoiserConfig):
-        config = replace(config, ground=ground)
+        config = replace(config, ground=ground, light=light)
     return PAINTERS[type(config)](**asdict(config))
 
 
@@ -56,7 +59,7 @@ def take_over(painter: Painter, trained: Painter) -> None:
     """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
 
     It paints as the other does until it is trained: layout channels and earlier frames that are new to it and the span of a step have
-    weights of 0, and new maps of the sky and of the ground are 0 themselves.
+    weights of 0, as has light that is new, and new maps of the sky and of the ground are 0 themselves.
 
     Raises:
         ValueError: a painter of another kind or size.
@@ -72,7 +75,21 @@ def take_over(painter: Painter, trained: Painter) -> None:
         known[_NUMBERS] = torch.cat((known[_NUMBERS][:, :columns], torch.zeros_like(wanted[_NUMBERS][:, columns:])), 1)
     if trained.sky_map is None and painter.sky_map is not None:
         known["sky_map.panorama"] = torch.zeros_like(wanted["sky_map.panorama"])
-    if not _has_ground(trained):
+    if _has(painter, "lighting"):
+        if _has(trained, "lighting"):
+            rest = "lighting.rest"
+            columns = _widened(known[rest].flatten(0, 1), wanted[rest].flatten(0, 1), painter, trained, 0, 1, 0)
+            known[rest] = columns.unflatten(0, wanted[rest].shape[:2])
+            above = torch.zeros_like(wanted["lighting.above"])
+            shared = min(above.shape[2], known["lighting.above"].shape[2])  # features of a panorama come last, and one may have none
+            above[..., :shared] = known["lighting.above"][..., :shared]
+            known["lighting.above"] = above
+        else:
+            known |= {name: value for name, value in wanted.items() if name.startswith("lighting.")}
+            for name in ("out.weight", "out.bias"):
+                missing = torch.zeros_like(wanted[name][len(known[name]) :])
+                known[name] = torch.cat((known[name], missing))
+    if not _has(trained, "ground_maps"):
         known |= {name: torch.zeros_like(value) for name, value in wanted.items() if name.startswith("ground_maps.")}
     for name, value in wanted.items():
         if name not in known or known[name].shape != value.shape:
@@ -80,8 +97,8 @@ def take_over(painter: Painter, trained: Painter) -> None:
     painter.load_state_dict({name: known[name] for name in wanted})
 
 
-def _has_ground(painter: Painter) -> bool:
-    return getattr(painter, "ground_maps", None) is not None
+def _has(painter: Painter, part: str) -> bool:
+    return getattr(painter, part, None) is not None
 
 
 def _widened(
@@ -97,9 +114,13 @@ def _widened(
     if trained.sky_map is not None and painter.sky_map is not None:
         out[:, new_sky:new_past] = known[:, old_sky:old_past]
     old_ground, new_ground = (past + columns * 3 * (one.context - 1) for one, past in ((trained, old_past), (painter, new_past)))
-    out[:, new_past:new_ground] = 0
-    if _has_ground(trained):
-        out[:, new_ground:] = known[:, old_ground:]
+    out[:, new_past:] = 0
+    ground = columns * 2 * GROUND_FEATURES
+    if _has(trained, "ground_maps") and _has(painter, "ground_maps"):
+        out[:, new_ground : new_ground + ground] = known[:, old_ground : old_ground + ground]
+    old_light, new_light = (past + ground * _has(one, "ground_maps") for one, past in ((trained, old_ground), (painter, new_ground)))
+    if _has(trained, "lighting") and _has(painter, "lighting"):
+        out[:, new_light:] = known[:, old_light:]
     frames = columns * 3 * (min(trained.context, painter.context) - 1)
     out[:, new_past : new_past + frames] = known[:, old_past : old_past + frames]
     return out

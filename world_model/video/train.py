@@ -18,6 +18,7 @@ from ...errors import CheckpointError, ConfigError, TrainingError
 from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels, shown_parts
+from .fit_light import BATCH, fit_light
 from .generator import FrameGenerator, to_model
 from .latent import LatentTransformer
 from .layout import AGENT_CHANNELS, CHANNEL, COLOUR, MARKING_CHANNELS, NEAREST, SCENERY_CHANNELS, SIGNAL_CHANNELS
@@ -60,6 +61,8 @@ class TrainWorldConfig:
     warp: bool = True  # move the previous frame by the known motion before the model sees it; without, an ablation
     sky: bool = True  # a learned panorama of the sky; without, an ablation
     ground: bool = True  # learned maps of the ground; without, an ablation
+    light: bool = True  # the layout in learned light beside it; without, an ablation
+    light_steps: int = 1200  # in which that light is fitted alone, before anything else, where nothing trained it
     context: int = 1  # previous frames that the model sees
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     autoencoder_until: float = 0.3  # share of the schedule in which the autoencoder of size=latent is trained; from then on it stays
@@ -109,10 +112,10 @@ class WorldTrainer:
         self.precision = resolve_precision(config.precision, config.device)
         check_device(config.device)
         torch.manual_seed(config.seed)
-        make = lambda: new_painter(config.size, config.warp, config.shortcut > 0, config.sky, config.context, config.ground).to(
-            config.device
-        )
+        shown = (config.warp, config.shortcut > 0, config.sky, config.context, config.ground, config.light)
+        make = lambda: new_painter(config.size, *shown).to(config.device)
         self.model = make()
+        self._light_is_new = getattr(self.model, "lighting", None) is not None
         if config.init != "none":
             self._start_from(config.init)
         self.average = make()
@@ -137,6 +140,15 @@ class WorldTrainer:
             take_over(self.model, trained)
         except ValueError as error:
             raise CheckpointError(f"the world in '{folder}' is not of size '{self.config.size}' ({error}); give the size it has") from None
+        self._light_is_new &= getattr(trained, "lighting", None) is None
+
+    def _fit_light(self) -> None:
+        """Fit a light that nothing has trained, in no more pictures than the schedule has."""
+        steps = min(self.config.light_steps, self.config.samples // BATCH)
+        is_new, self._light_is_new = self._light_is_new, False
+        if steps > 0 and is_new and self.store.has_scenes:
+            fit_light(self.model, self.store, self.config.seed, steps, self.config.device)
+            self.average.load_state_dict(self.model.state_dict())
 
     @property
     def progress(self) -> float:
@@ -180,6 +192,8 @@ class WorldTrainer:
             TrainingError: the loss is not finite; the weights are as they were before the step.
         """
         config = self.config
+        if self.step == 0:
+            self._fit_light()
         rng = np.random.default_rng([config.seed, self.step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         batch = config.batch_size
@@ -316,14 +330,14 @@ class WorldTrainer:
         """Go on from the state in the run's folder, if there is one.
 
         Raises:
-            CheckpointError: a state that is damaged, of another version, or of another size, seed or batch.
+            CheckpointError: a state that is damaged, of another version, or of another size, seed or batch, or of other parts.
         """
         folder = self.out / "state"
         meta = read_meta(folder, STATE_KIND, STATE_VERSION)
         if meta is None:
             return
-        for key in ("size", "seed", "batch_size", "context"):
-            was, now = meta["config"].get(key, 1), getattr(self.config, key)
+        for key, unsaid in {"size": 0, "seed": 0, "batch_size": 0, "context": 1, "sky": True, "ground": True, "light": False}.items():
+            was, now = meta["config"].get(key, unsaid), getattr(self.config, key)
             if was != now:
                 raise CheckpointError(f"'{folder}' was trained with {key}={was}, not {now}; choose another out= or set resume=false")
         load_state(folder, self._parts(), self.optimiser)

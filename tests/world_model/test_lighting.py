@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from xpeng_world.camera import CAMERA
+from xpeng_world.evaluation.painter_speed import random_condition
+from xpeng_world.scene import Appearance
+from xpeng_world.world_model.video.denoiser import UNKNOWN_APPEARANCE, FrameDenoiser
+from xpeng_world.world_model.video.fit_light import BATCH, fit_light
+from xpeng_world.world_model.video.gaze import NOWHERE, gaze
+from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, NEAREST
+from xpeng_world.world_model.video.lighting import GAIN, LearnedLight
+from xpeng_world.world_model.video.sizes import new_painter, take_over
+from xpeng_world.world_model.video.store import Samples
+
+NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
+COLOURS = (0.2, 0.4, 0.6)
+DAY = torch.tensor([int(Appearance.DAYLIGHT)])
+
+
+def wall(depth: float = 2.5, normal: tuple[float, float, float] = (1.0, 0.0, 0.0), cover: float = 1.0) -> torch.Tensor:
+    """A layout [1, C, 1, 1] of a wall that covers so much of a pixel before the sky."""
+    layout = torch.zeros(1, len(CHANNELS), 1, 1)
+    layout[0, CHANNEL["building"]] = cover
+    layout[0, COLOUR] = cover * torch.tensor(COLOURS).view(3, 1, 1)
+    layout[0, NORMAL] = cover * (0.5 + 0.5 * torch.tensor(normal)).view(3, 1, 1)
+    layout[0, CHANNEL["inverse_depth"]] = math.sqrt(NEAREST / depth)
+    return layout
+
+
+NOWHERE_KNOWN = torch.full((1, 4, 1, 1), NOWHERE)
+
+
+@torch.no_grad()
+def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: float = 0.0) -> LearnedLight:
+    """Light from the east, so much haze in a metre, of this brightness."""
+    made = LearnedLight(len(CHANNELS))
+    for parameter in made.parameters():
+        parameter.zero_()
+    made.light[..., 0] = ambient / GAIN
+    made.light[..., 2] = lamp / GAIN
+    made.haze += math.log(100 * haze) / GAIN
+    made.beyond[..., 0] = beyond / GAIN
+    return made
+
+
+@torch.no_grad()
+def seen(made: LearnedLight, layout: torch.Tensor, appearance: torch.Tensor = DAY, looks: torch.Tensor = NOWHERE_KNOWN) -> list[float]:
+    return made(layout, looks, appearance).flatten().tolist()
+
+
+def test_a_wall_is_its_colour_in_the_light_that_falls_on_it() -> None:
+    made = light(ambient=0.5, lamp=0.3)
+    assert seen(made, wall(normal=(1.0, 0.0, 0.0))) == pytest.approx([0.8 * c for c in COLOURS] + [1.0], abs=1e-5)
+    assert seen(made, wall(normal=(0.0, 1.0, 0.0))) == pytest.approx([0.5 * c for c in COLOURS] + [1.0], abs=1e-5)
+    assert seen(made, wall(normal=(-1.0, 0.0, 0.0))) == pytest.approx([0.5 * c for c in COLOURS] + [1.0], abs=1e-5)
+    assert seen(made, wall(cover=0.5)) == pytest.approx([0.4 * c for c in COLOURS] + [0.5], abs=1e-5)
+    with torch.no_grad():
+        made.light[..., 1] = 0.1 / GAIN
+    assert seen(made, wall(normal=(0.0, 0.0, 1.0))) == pytest.approx([0.6 * c for c in COLOURS] + [1.0], abs=1e-5)
+    assert seen(made, wall(normal=(0.0, 0.0, -1.0))) == pytest.approx([0.4 * c for c in COLOURS] + [1.0], abs=1e-5)
+
+
+def test_what_is_far_fades_and_the_sky_is_nothing() -> None:
+    made = light(ambient=1.0, haze=1 / 200)
+    for depth in (2.5, 50.0, 200.0, 700.0):
+        left = math.exp(-depth / 200)
+        assert seen(made, wall(depth)) == pytest.approx([left * c for c in COLOURS] + [left], abs=1e-5)
+    assert seen(made, torch.zeros(1, len(CHANNELS), 1, 1)) == [0.0] * 4
+    made = light(ambient=1.0, haze=1 / 200, beyond=0.8)
+    assert seen(made, torch.zeros(1, len(CHANNELS), 1, 1)) == pytest.approx([0.8] * 3 + [0.0])
+    assert seen(made, wall(200.0)) == pytest.approx([c / math.e + 0.8 * (1 - 1 / math.e) for c in COLOURS] + [1 / math.e], abs=1e-5)
+
+
+def test_haze_is_brighter_on_one_side_where_the_heading_is_known() -> None:
+    made, none = light(beyond=0.5), torch.zeros(1, len(CHANNELS), 1, 1)
+    with torch.no_grad():
+        made.beyond[:, :, 1] = 0.2 / GAIN  # the cosine of the azimuth
+    for azimuth, there in ((0.0, 0.7), (0.5, 0.5), (1.0, 0.3)):
+        known = torch.tensor([azimuth, 0.5, NOWHERE, NOWHERE]).view(1, 4, 1, 1)
+        assert seen(made, none, looks=known) == pytest.approx([there] * 3 + [0.0], abs=1e-5)
+    assert seen(made, none) == pytest.approx([0.5] * 3 + [0.0], abs=1e-5)
+
+
+def test_the_rest_tells_what_has_no_base_colour_apart() -> None:
+    made, road = light(), torch.zeros(1, len(CHANNELS), 1, 1)
+    road[0, CHANNEL["road"]], road[0, CHANNEL["inverse_depth"]] = 1.0, 1.0
+    assert seen(made, road) == pytest.approx([0, 0, 0, 1], abs=1e-5)
+    with torch.no_grad():
+        made.rest[DAY, 0, CHANNEL["road"]] = 0.3 / GAIN
+        made.rest[DAY, 3, CHANNEL["lit"]] = 1.0 / GAIN  # base colours of lit windows count twice
+        made.rest[DAY, :, CHANNEL["building"]] = 1.0  # light alone tells those of walls
+    assert seen(made, road) == pytest.approx([0.3, 0, 0, 1], abs=1e-5)
+    pane = wall()
+    assert seen(made, pane) == pytest.approx([0.5 * c for c in COLOURS] + [1.0], abs=1e-5)
+    pane[0, CHANNEL["lit"]] = 1.0
+    assert seen(made, pane) == pytest.approx([1.0 * c for c in COLOURS] + [1.0], abs=1e-5)
+    road[0, CHANNEL["shade"]] = 0.4
+    assert seen(made, road) == pytest.approx([0.18, 0, 0, 1], abs=1e-5)
+    assert seen(made, road, torch.tensor([UNKNOWN_APPEARANCE])) == pytest.approx([0, 0, 0, 1], abs=1e-5)
+
+
+def test_the_sky_is_what_its_panorama_and_the_height_say_and_nothing_hides_it_but_things() -> None:
+    made = LearnedLight(len(CHANNELS) + 2, sky=2)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.zero_()
+        made.beyond[..., 0] = 0.5 / GAIN
+        made.above[DAY, 0, 3], made.above[DAY, 1, 1] = 1.0 / GAIN, 0.2 / GAIN  # red of the first feature, green of the height
+        made.rest += 1.0  # says nothing of it
+    clouds = torch.tensor([0.3, 0.9]).view(1, 2, 1, 1)
+    for height in (-0.5, 1.0):
+        looks = torch.tensor([0.2, height, NOWHERE, NOWHERE]).view(1, 4, 1, 1)
+        open_sky = torch.cat((torch.zeros(1, len(CHANNELS), 1, 1), clouds), 1)
+        assert seen(made, open_sky, looks=looks) == pytest.approx([0.8, 0.5 + 0.2 * height, 0.5, 0.0], abs=1e-5)
+        hidden = torch.cat((wall(), 0 * clouds), 1)  # as the panorama is found in the open sky alone
+        assert seen(made, hidden, looks=looks)[1] == seen(made, hidden, looks=looks)[2]
+
+
+def noise(painter: FrameDenoiser) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, 3, CAMERA.height, CAMERA.width), torch.ones(2)
+
+
+def test_light_that_is_new_to_a_painter_changes_nothing_and_is_kept() -> None:
+    torch.manual_seed(0)
+    asked = random_condition(2, "cpu")
+    old = new_painter("tiny", light=False)
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    new = new_painter("tiny")
+    take_over(new, old)
+    noisy, level = noise(new)
+    with torch.no_grad():
+        assert torch.allclose(new(noisy, level, asked), old(noisy, level, asked), atol=1e-5)
+        for parameter in (*new.lighting.parameters(), new.out.weight, new.stem.weight):
+            torch.nn.init.normal_(parameter, std=0.05)
+        again = new_painter("tiny")
+        take_over(again, new)
+        assert torch.equal(again(noisy, level, asked), new(noisy, level, asked))
+        more = new_painter("tiny", context=2)
+        longer = dataclasses.replace(asked, warped=torch.cat((asked.warped, torch.rand_like(asked.warped)), 1))
+        take_over(more, new)
+        assert torch.allclose(more(noisy, level, longer), new(noisy, level, asked), atol=1e-5)
+    with pytest.raises(ValueError, match=r"'out\.weight' of shape"):
+        take_over(new_painter("tiny", light=False), new)
+
+
+def test_a_painter_is_the_same_with_and_without_gradients() -> None:
+    torch.manual_seed(0)
+    painter, asked = new_painter("tiny"), random_condition(2, "cpu")
+    asked = dataclasses.replace(asked, gaze=gaze(torch.tensor([[0.0, 0.0, 1.0], [5.0, 2.0, -2.0]])), layout=asked.layout.clone())
+    asked.layout[:, COVER_CHANNELS, :20] = 0
+    for parameter in painter.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    noisy, level = noise(painter)
+    learning = painter(noisy, level, asked)
+    with torch.no_grad():
+        assert torch.allclose(painter(noisy, level, asked), learning, atol=1e-5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
+    learning.square().mean().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in painter.lighting.parameters())
+
+
+@torch.no_grad()
+def test_a_painter_can_leave_the_layout_as_it_is_lit() -> None:
+    painter, asked = new_painter("tiny"), random_condition(2, "cpu")
+    painter.out.bias[16:] = 1.0  # all of it, and nothing painted
+    asked.seen.zero_()
+    asked.warped.zero_()
+    painted = painter(*noise(painter), asked)
+    assert torch.allclose(painted, 2 * painter.lit(asked.layout, asked.gaze, asked.appearance) - 1, atol=1e-5)
+
+
+class Walls:
+    """Random walls, seen in a light: what `fit_light` asks of a store. One clip in two has no scene, and pictures of nothing."""
+
+    def __init__(self, truth: LearnedLight) -> None:
+        self._truth = truth
+
+    def windows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(1000), np.full(1000, 1e-3)
+
+    @torch.no_grad()
+    def samples(self, first: np.ndarray, length: int) -> Samples:
+        rng, (height, width) = torch.Generator().manual_seed(int(first.sum())), (8, 16)
+        count, draw = len(first), lambda *shape: torch.rand(*shape, generator=rng)
+        layout = torch.zeros(count, len(CHANNELS), height, width)
+        layout[:, CHANNEL["building"]] = 1.0
+        layout[:, COLOUR] = draw(count, 3, height, width)
+        layout[:, NORMAL] = (draw(count, 3, 1, 1) - 0.5).div(0.5).sign() * torch.tensor([0.5, 0.0, 0.0]).view(3, 1, 1) + 0.5
+        layout[:, CHANNEL["inverse_depth"]] = (NEAREST / (5 + 400 * draw(count, height, width))).sqrt()
+        layout = layout.mul(255).round().byte()
+        looks, known = torch.full((count, 4, height, width), NOWHERE), torch.arange(count) % 2 == 0
+        frames = self._truth(layout.float() / 255, looks, DAY.expand(count))[:, :3].mul(255).round().byte()
+        frames = frames.permute(0, 2, 3, 1).unsqueeze(1).repeat(1, 2, 1, 1, 1)
+        frames[~known] = 0
+        return Samples(
+            frames=frames, layout=layout.unsqueeze(1), flow=torch.zeros(count, 1, 2, height, width), actions=torch.zeros(count, 1, 2),
+            ego=torch.zeros(count, 1, 7), motion=torch.zeros(count, 1, 3), appearance=DAY.expand(count), has_scene=known,
+            gaze=looks.unsqueeze(1),
+        )  # fmt: skip
+
+
+def test_light_is_fitted_to_what_is_seen() -> None:
+    torch.manual_seed(0)
+    store = Walls(light(ambient=0.3, lamp=0.3, haze=1 / 100, beyond=0.3))
+    again, painter = new_painter("tiny"), new_painter("tiny")
+    again.load_state_dict(painter.state_dict())
+    found = store.samples(np.arange(BATCH), 1)
+    known = found.has_scene
+
+    @torch.no_grad()
+    def error() -> float:
+        lit = painter.lit(found.layout[:, 0], found.gaze[:, 0], found.appearance)
+        return float((lit - found.frames[:, 1].permute(0, 3, 1, 2) / 255)[known].abs().mean())
+
+    before = error()
+    fit_light(painter, store, seed=3, steps=400)
+    assert error() < 0.1 * before
+    fit_light(again, store, seed=3, steps=400)
+    for name, value in painter.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+
+
+def test_a_fit_moves_nothing_but_the_light() -> None:
+    painter = new_painter("tiny")
+    before = {name: value.clone() for name, value in painter.state_dict().items()}
+    fit_light(painter, Walls(light()), seed=0, steps=2)
+    moved = {name for name, value in painter.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("lighting.") for name in moved)

@@ -1,0 +1,101 @@
+"""The light of the layout: its base colours as each weather lights and fades them, pixel by pixel, learned with the painter.
+
+A layout has colours, normals and depths of faces; what a camera sees of them is their product with light and haze. A network at half the
+resolution would have to carry every window through a few channels to multiply it; here that is done where the window is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...scene import Appearance
+from .gaze import NOWHERE
+from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, NEAREST
+
+_OWN = (  # what has no base colour, or shines by itself
+    "ground", "verge", "pavement", "road", "junction", "edge", "dash", "centre", "stop", "cabin", "wheel", "window", "lit", "signal",
+    "front_lamp", "rear_lamp", "brake_lamp", "red", "yellow", "green",
+)  # fmt: skip
+LIT = 4  # images that it makes: three of colours, and what haze leaves of things
+_NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
+STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
+_DEPTH, _SHADE = (slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade"))
+_SCALE = 100.0  # m, of depths
+_SIDES, _WAVES, _RISES = 8, 5, 3
+GAIN = 10.0  # of everything over the parameters, as of the sky
+
+
+class LearnedLight(nn.Module):
+    """What a layout looks like in each weather: light of faces by where they look, haze, and a linear rest."""
+
+    sides: Tensor
+    own: Tensor
+    covers: Tensor
+
+    def __init__(self, inputs: int, sky: int = 0) -> None:
+        """Light of so many images, of which the layout comes first and so many of the open sky next; the linear rest is of all others."""
+        super().__init__()
+        looks = len(Appearance) + 1
+        turn = torch.arange(_SIDES) * (2 * math.pi / _SIDES)
+        self.register_buffer("sides", torch.stack((torch.cos(turn), torch.sin(turn), torch.zeros(_SIDES)), 1), persistent=False)
+        self.light = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # ambient, more from above, and from lamps on all sides
+        self.light.data[..., 0] = 0.7 / GAIN
+        self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
+        self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
+        self.beyond.data[..., 0] = 0.7 / GAIN
+        self.rest = nn.Parameter(torch.zeros(looks, 4, inputs))  # of three colours, and of what a base colour counts more
+        self.register_buffer("own", torch.ones(inputs), persistent=False)
+        self.own[: len(CHANNELS)] = 0.0  # light alone tells what has base colours
+        self.own[[CHANNEL[name] for name in _OWN]] = 1.0
+        self._sky = len(CHANNELS) + sky  # where images of it end
+        self.own[len(CHANNELS) : self._sky] = 0.0
+        self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
+        self.register_buffer("covers", torch.zeros(2, inputs), persistent=False)  # what stands, and anything
+        self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = 1.0
+
+    def forward(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
+        """Colours [B, 3, H, W], from 0 to 1 for white, and how much of a pixel is things that haze leaves to be seen [B, 1, H, W].
+
+        Args:
+            images: [B, inputs, H, W], a layout in [0, 1] and further ones.
+            looks: [B, 4, H, W] where pixels look, see `gaze.gaze`.
+            appearance: [B] Appearance or UNKNOWN_APPEARANCE.
+        """
+        batch, _, height, width = images.shape
+        of = lambda parameter: GAIN * parameter[appearance]
+        column = lambda parameter: of(parameter).unsqueeze(2)
+        flat = images.flatten(2)
+        sky = nn.functional.pad(self.above[..., _RISES:], (len(CHANNELS), self.own.numel() - self._sky))
+        sums = torch.bmm(torch.cat((of(self.rest * self.own), of(sky), self.covers.expand(batch, -1, -1)), 1), flat)
+        colour, more, clouds, standing, cover = sums.split((3, 1, 3, 1, 1), 1)
+        normals = (2 * flat[:, _NORMAL] - standing) / standing.clamp_min(0.05)
+        facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
+        light = torch.bmm(of(self.light), facing)
+        depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
+        left = torch.exp(-column(self.haze).exp() * depth)
+        bright = left * (1 - flat[:, _SHADE])
+        things = torch.addcmul(colour, flat[:, COLOUR] * light, 1 + more).mul(bright)
+        behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2)
+        left = (left * cover).view(batch, 1, height, width)
+        lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)
+        fixed = looks.device.type != "cpu"  # graphs of a GPU want fixed shapes
+        rows = height if fixed else int((looks[:, 1] > NOWHERE).any(2).any(0).sum())
+        lit[:, :, :rows] += self._rises(cover.view(batch, 1, height, width)[:, :, :rows], looks[:, 1:2, :rows], appearance)
+        return torch.cat((lit, left), 1)
+
+    def _rises(self, cover: Tensor, height: Tensor, appearance: Tensor) -> Tensor:
+        """How the open sky differs from haze by its height [B, 1, h, W], without clouds."""
+        open_sky = (1 - cover).clamp_min(0) * (height > NOWHERE)
+        rise = height.clamp_min(-1.0)
+        powers = torch.cat((open_sky, open_sky * rise, open_sky * rise.square()), 1)
+        return torch.bmm(GAIN * self.above[appearance][..., :_RISES], powers.flatten(2)).view(len(cover), 3, *cover.shape[2:])
+
+
+def _waves(looks: Tensor) -> Tensor:
+    """A constant and two waves [B, _WAVES, W] of the azimuth of columns; the constant alone where it is unknown."""
+    azimuth, known = math.pi * looks[:, 0, 0], (looks[:, 1, :1, 0] > NOWHERE).to(looks.dtype)
+    waves = [wave(k * azimuth) * known for k in (1, 2) for wave in (torch.cos, torch.sin)]
+    return torch.stack((torch.ones_like(azimuth), *waves), 1)
