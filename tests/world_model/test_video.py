@@ -241,6 +241,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
         WorldTrainer(config(tmp_path / "parts", seed=1), store).run()
     with pytest.raises(CheckpointError, match="light=True, not False"):
         WorldTrainer(config(tmp_path / "parts", light=False), store).run()
+    with pytest.raises(CheckpointError, match="paints with light; leave light=false out"):
+        WorldTrainer(config(tmp_path / "other", init=str(tmp_path / "parts" / "weights"), light=False), store)
     (tmp_path / "parts" / "state" / "state.safetensors").write_bytes(b"cut short")
     with pytest.raises(CheckpointError, match="cannot be used"):
         WorldTrainer(config(tmp_path / "parts"), store).run()

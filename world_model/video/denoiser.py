@@ -33,7 +33,7 @@ class DenoiserConfig:
     warp: bool = True  # whether the previous frame comes moved by the known motion; without, an ablation
     sky: bool = True  # whether there is a learned panorama of the sky
     ground: bool = True  # whether there are learned maps of the ground
-    light: bool = True  # whether the layout comes in learned light, too, and can be kept as it is then
+    light: bool = True  # whether the layout comes in learned light, too, and may stand for what is painted
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
     context: int = 1  # previous frames that it is shown
     hold: bool = True  # whether it can leave the warped frame as it is, see `blended`
@@ -134,10 +134,10 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         self.embed_numbers = nn.Linear(len(NUMBERS) + (3 if spans else 2) * 8, condition_width)
         self.embed_appearance = nn.Embedding(len(Appearance) + 1, condition_width)
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
-        inputs = 3 + 3 + 1 + layout_channels + (FEATURES if sky else 0) + 3 * (context - 1) + (2 * terrain.FEATURES if ground else 0)
-        told = inputs - 7  # the layout and what is found beside it
-        self.lighting = LearnedLight(told, FEATURES if sky else 0) if light else None
-        self.stem = nn.Conv2d(4 * (inputs + (LIT if light else 0)), widths[0], 1)
+        clouds, ground_features = FEATURES if sky else 0, 2 * terrain.FEATURES if ground else 0
+        told = layout_channels + clouds + 3 * (context - 1) + ground_features  # as of `told_images`
+        self.lighting = LearnedLight(told, clouds) if light else None
+        self.stem = nn.Conv2d(4 * (3 + 3 + 1 + told + (LIT if light else 0)), widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
         self.up_blocks = nn.ModuleList()
@@ -191,12 +191,18 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
     def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor) -> Tensor:
         """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`."""
         assert self.lighting is not None
-        images = unit_layout(layout[:, : self.layout_channels])
         with torch.no_grad():
-            above = [] if self.sky_map is None else [self.sky_map(gaze, images)]
-            below = [] if self.ground_maps is None else [self.ground_maps(gaze, images)]
-        past = images.new_zeros(len(images), 3 * (self.context - 1), *images.shape[2:])
-        return self.lighting(torch.cat((images, *above, past, *below), 1), gaze, appearance)[:, :3]
+            layout = unit_layout(layout[:, : self.layout_channels])
+            past = layout.new_zeros(len(layout), 3 * (self.context - 1), *layout.shape[2:])
+            told = told_images(layout, gaze, past, self.sky_map, self.ground_maps)
+        return self.lighting(told, gaze, appearance)[:, :3]
+
+
+def told_images(layout: Tensor, gaze: Tensor, past: Tensor, sky: SkyMap | None, ground: terrain.GroundMaps | None) -> Tensor:
+    """The layout in [0, 1], what is learned of the sky and of the ground there, and between these earlier frames; [B, C, H, W]."""
+    above = [] if sky is None else [sky(gaze, layout)]
+    below = [] if ground is None else [ground(gaze, layout)]
+    return torch.cat((layout, *above, past, *below), 1)
 
 
 def gathered(
@@ -211,12 +217,11 @@ def gathered(
     """All images that a painter is given, [B, C, H, W]; the first `layout_channels` of the layout, for weights that know no later ones."""
     painted = [noisy, condition.warped[:, :3], condition.seen]
     layout, past, none = condition.layout[:, :layout_channels], condition.warped[:, 3 : 3 * context], noisy[:, :0]
+    if torch.is_grad_enabled():
+        told = told_images(unit_layout(layout), condition.gaze, past, sky, ground)
+        return torch.cat((*painted, told, none if light is None else light(told, condition.gaze, condition.appearance)), 1)
     above = lambda layout: sky(condition.gaze, layout) if sky is not None else none
     below = lambda layout: ground(condition.gaze, layout) if ground is not None else none
-    if torch.is_grad_enabled():
-        layout = unit_layout(layout)
-        told = torch.cat((layout, above(layout), past, below(layout)), 1)
-        return torch.cat((*painted, told, none if light is None else light(told, condition.gaze, condition.appearance)), 1)
     kind, learned = noisy.device.type, (FEATURES * (sky is not None), 2 * terrain.FEATURES * (ground is not None))
     sizes = [*(image.shape[1] for image in painted), layout_channels, learned[0], past.shape[1], learned[1], LIT * (light is not None)]
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noisy.dtype

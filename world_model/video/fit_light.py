@@ -19,8 +19,8 @@ _STANDING_WEIGHT = 4.0  # of what has base colours, beside the ground
 _UNSAID = 0.1  # share of the pictures whose weather is unsaid
 
 
-def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, device: str = "cpu") -> float:
-    """Fit the painter's light to single pictures by gradient descent, and nothing else of it; returns the loss of the last hundredth.
+def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, device: str = "cpu") -> None:
+    """Fit the painter's light to single pictures by gradient descent, and nothing else of it.
 
     Args:
         painter: with `light`; its maps of the sky and the ground are used as they are.
@@ -34,7 +34,6 @@ def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, 
     first, chance = store.windows(1)
     optimiser = torch.optim.AdamW(painter.lighting.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    losses = []
     for _ in tqdm(range(steps), desc="fitting light", unit="step", disable=None):
         samples = store.samples(rng.choice(first, size=BATCH, p=chance), 1)
         known = samples.has_scene
@@ -47,8 +46,6 @@ def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, 
         loss.backward()
         optimiser.step()
         schedule.step()
-        losses.append(float(loss.detach()))
-    return float(np.mean(losses[-max(1, steps // 100) :]))
 
 
 def light_loss(lit: Tensor, frames: Tensor, layout: Tensor, known: Tensor) -> Tensor:

@@ -133,14 +133,17 @@ class WorldTrainer:
         """Take over the weights of a trained world.
 
         Raises:
-            CheckpointError: no world there, or one of another size.
+            CheckpointError: no world there, one of another size, or one with light where that is left out.
         """
         trained = FrameGenerator.load(folder).pipeline.denoiser
+        lit, knows_light = (getattr(one, "lighting", None) is not None for one in (trained, self.model))
+        if type(trained) is type(self.model) and lit and not knows_light:
+            raise CheckpointError(f"the world in '{folder}' paints with light; leave light=false out, or start from another")
         try:
             take_over(self.model, trained)
         except ValueError as error:
             raise CheckpointError(f"the world in '{folder}' is not of size '{self.config.size}' ({error}); give the size it has") from None
-        self._light_is_new &= getattr(trained, "lighting", None) is None
+        self._light_is_new &= not lit
 
     def _fit_light(self) -> None:
         """Fit a light that nothing has trained, in no more pictures than the schedule has."""
