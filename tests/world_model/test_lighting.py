@@ -48,9 +48,12 @@ def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: f
     return made
 
 
-@torch.no_grad()
 def seen(made: LearnedLight, layout: torch.Tensor, appearance: torch.Tensor = DAY, looks: torch.Tensor = NOWHERE_KNOWN) -> list[float]:
-    return made(layout, looks, appearance).flatten().tolist()
+    """What it says, compiled, and the same with gradients."""
+    with torch.no_grad():
+        compiled = made(layout, looks, appearance)
+    assert torch.allclose(made(layout, looks, appearance), compiled, atol=1e-5)
+    return compiled.flatten().tolist()
 
 
 def test_a_wall_is_its_colour_in_the_light_that_falls_on_it() -> None:
@@ -119,6 +122,21 @@ def test_the_sky_is_what_its_panorama_and_the_height_say_and_nothing_hides_it_bu
         assert seen(made, open_sky, looks=looks) == pytest.approx([0.8, 0.5 + 0.2 * height, 0.5, 0.0], abs=1e-5)
         hidden = torch.cat((wall(), 0 * clouds), 1)  # as the panorama is found in the open sky alone
         assert seen(made, hidden, looks=looks)[1] == seen(made, hidden, looks=looks)[2]
+
+
+def test_the_kernel_says_what_gradients_are_asked_for() -> None:
+    torch.manual_seed(0)
+    made = LearnedLight(len(CHANNELS) + 6 + 3, sky=6)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    known = gaze(torch.tensor([[0.0, 0.0, 1.0], [5.0, 2.0, -2.0], [math.nan] * 3]))
+    patches = torch.rand(3, len(CHANNELS) + 9, 8, 16).lt(0.2).repeat_interleave(8, 2).repeat_interleave(8, 3)  # some things here and there
+    images, looks = torch.where(patches, torch.rand(patches.shape), 0.0), torch.tensor([2, UNKNOWN_APPEARANCE, 0])
+    apart = torch.full((3, 6, *images.shape[2:]), 7.0)
+    with torch.no_grad():
+        assert made(images, known, looks, apart[:, 1:5]).data_ptr() == apart[:, 1:5].data_ptr()
+    assert torch.allclose(apart[:, 1:5], made(images, known, looks), atol=1e-5)
+    assert (apart[:, [0, 5]] == 7.0).all()  # nothing beside it
 
 
 def noise(painter: FrameDenoiser) -> tuple[torch.Tensor, torch.Tensor]:

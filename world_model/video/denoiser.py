@@ -232,7 +232,7 @@ def gathered(
         if place is not image:
             place.copy_(image)
     if light is not None:
-        places[-1].copy_(light(out[:, sum(sizes[: len(painted)]) : -LIT], condition.gaze, condition.appearance))
+        light(out[:, sum(sizes[: len(painted)]) : -LIT], condition.gaze, condition.appearance, places[-1])
     return out
 
 

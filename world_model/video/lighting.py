@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...scene import Appearance
 from .gaze import NOWHERE
 from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, NEAREST
+from .light_kernel import light_picture
 
 _OWN = (  # what has no base colour, or shines by itself
     "ground", "verge", "pavement", "road", "junction", "edge", "dash", "centre", "stop", "cabin", "wheel", "window", "lit", "signal",
@@ -56,14 +58,33 @@ class LearnedLight(nn.Module):
         self.register_buffer("covers", torch.zeros(2, inputs), persistent=False)  # what stands, and anything
         self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = 1.0
 
-    def forward(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
+    def forward(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor | None = None) -> Tensor:
         """Colours [B, 3, H, W], from 0 to 1 for white, and how much of a pixel is things that haze leaves to be seen [B, 1, H, W].
 
         Args:
             images: [B, inputs, H, W], a layout in [0, 1] and further ones.
             looks: [B, 4, H, W] where pixels look, see `gaze.gaze`.
             appearance: [B] Appearance or UNKNOWN_APPEARANCE.
+            out: where the result is written, if given.
         """
+        if not torch.is_grad_enabled() and images.device.type == "cpu" and images.dtype == self.rest.dtype == torch.float32:
+            out = torch.empty(len(images), LIT, *images.shape[2:]) if out is None else out
+            return self._compiled(images, looks, appearance, out)
+        made = self._plain(images, looks, appearance)
+        return made if out is None else out.copy_(made)
+
+    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor) -> Tensor:
+        """What `_plain` says, one picture after the other in one thread and several times faster, written into `out`."""
+        weights = [parameter.detach().numpy() for parameter in (self.rest, self.light, self.haze, self.beyond, self.above)]
+        sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
+        sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
+        places = (COLOUR.start, _NORMAL.start, _DEPTH.start, _SHADE.start, len(CHANNELS))
+        for picture, gazes, look, place in zip(images.numpy(), whole, appearance.tolist(), out.numpy(), strict=True):
+            rest, light, haze, beyond, above = (parameter[look] for parameter in weights)
+            light_picture(picture, gazes, rest, sums, light, haze[0], beyond, above, sides, places, GAIN, (NEAREST, _SCALE), NOWHERE, place)
+        return out
+
+    def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
         batch, _, height, width = images.shape
         of = lambda parameter: GAIN * parameter[appearance]
         column = lambda parameter: of(parameter).unsqueeze(2)

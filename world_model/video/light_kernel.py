@@ -1,0 +1,105 @@
+"""The compiled kernel of `lighting.LearnedLight`, for pictures that ask for no gradient on a CPU: one pass over each row of an image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+_LEAST = 1e-6  # of inverse depths squared
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def light_picture(images, looks, weights, sums, light, haze, beyond, above, sides, places, gain, scale, nowhere, out):
+    """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
+
+    Args:
+        images: float32, as `LearnedLight.forward` has them.
+        looks: [4, H, W], see `gaze.gaze`.
+        weights: [4, C] of three colours and of what a base colour counts more.
+        sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
+        light: [3, 2 + S] ambient, more from above, and from the sides.
+        haze: logarithm of how much there is in `scale[1]` m.
+        beyond: [3, 5] of a constant and two waves over the azimuth.
+        above: [3, 3 + F] by powers of the height, and by features of the sky that come after the layout, `places[3]`.
+        sides: [S, 2] directions.
+        places: where the channels of colours, normals, inverse depth and shade begin, and of the sky; see `lighting`.
+        gain: of all parameters.
+        scale: depth in m at which its inverse is 1, and of haze.
+        nowhere: height of what is not sky.
+        out: float32.
+    """
+    colours, normals, depths, shades, sky = places
+    channels, rows, columns = images.shape
+    features, one = above.shape[1] - 3, np.float32(1.0)
+    lamps, counts, clouds = (light * gain).astype(np.float32), weights * sums[0] * gain, above[:, 3:] * gain
+    counts, clouds = counts.astype(np.float32), clouds.astype(np.float32)
+    rises = (above[:, :3] * gain).astype(np.float32)
+    many = np.float32(-math.exp(gain * haze) * scale[0] / scale[1])
+    behind = np.empty((3, columns), np.float32)
+    for u in range(columns):
+        angle = math.pi * looks[0, 0, u]
+        known = gain if looks[1, 0, u] > nowhere else 0.0
+        a, b, c, d = known * math.cos(angle), known * math.sin(angle), known * math.cos(2 * angle), known * math.sin(2 * angle)
+        for k in range(3):
+            w = beyond[k]
+            behind[k, u] = gain * w[0] + w[1] * a + w[2] * b + w[3] * c + w[4] * d
+    total = np.empty((9, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
+    left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    for row in range(rows):
+        total[:] = 0.0
+        for c in range(channels):
+            values = images[c, row]
+            some = False
+            for u in range(columns):
+                some |= values[u] != 0.0
+            if not some:
+                continue
+            if sums[0, c] != 0.0:
+                for k in range(4):
+                    w = counts[k, c]
+                    for u in range(columns):
+                        total[k, u] += w * values[u]
+            if sky <= c < sky + features:
+                for k in range(3):
+                    w = clouds[k, c - sky]
+                    for u in range(columns):
+                        total[4 + k, u] += w * values[u]
+            for k in range(2):
+                if sums[1 + k, c] != 0.0:
+                    for u in range(columns):
+                        total[7 + k, u] += values[u]
+        red, green, blue = images[colours, row], images[colours + 1, row], images[colours + 2, row]
+        for u in range(columns):
+            if red[u] + green[u] + blue[u] != 0.0:
+                stands, more = total[7, u], one + total[3, u]
+                each = one / max(stands, np.float32(0.05))
+                x = (images[normals, row, u] * 2 - stands) * each
+                y = (images[normals + 1, row, u] * 2 - stands) * each
+                z = (images[normals + 2, row, u] * 2 - stands) * each
+                a, b, c = lamps[0, 0] + lamps[0, 1] * z, lamps[1, 0] + lamps[1, 1] * z, lamps[2, 0] + lamps[2, 1] * z
+                for s in range(sides.shape[0]):
+                    facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
+                    a += lamps[0, 2 + s] * facing
+                    b += lamps[1, 2 + s] * facing
+                    c += lamps[2, 2 + s] * facing
+                total[0, u] += more * red[u] * a
+                total[1, u] += more * green[u] * b
+                total[2, u] += more * blue[u] * c
+        for u in range(columns):
+            near = images[depths, row, u]
+            far = near == 0.0 and many < -2e-4
+            through = np.float32(0.0) if far else np.float32(math.exp(many / max(near * near, np.float32(_LEAST))))
+            left[u] = through * total[8, u]
+            bright[u] = through * (one - images[shades, row, u])
+        for k in range(3):
+            for u in range(columns):
+                out[k, row, u] = total[k, u] * bright[u] + total[4 + k, u] + behind[k, u] * (one - left[u])
+        for u in range(columns):
+            height = looks[1, row, u]
+            if height > nowhere and total[8, u] < one:
+                seen, height = one - total[8, u], max(height, -one)
+                for k in range(3):
+                    out[k, row, u] += seen * (rises[k, 0] + height * (rises[k, 1] + height * rises[k, 2]))
+            out[3, row, u] = left[u]
