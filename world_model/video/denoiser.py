@@ -219,7 +219,9 @@ def gathered(
     layout, past, none = condition.layout[:, :layout_channels], condition.warped[:, 3 : 3 * context], noisy[:, :0]
     if torch.is_grad_enabled():
         told = told_images(unit_layout(layout), condition.gaze, past, sky, ground)
-        return torch.cat((*painted, told, none if light is None else light(told, condition.gaze, condition.appearance)), 1)
+        with torch.no_grad():  # light learns from pictures alone, see `fit_light`; it would make up for how little of it is taken
+            lit = none if light is None else light(told, condition.gaze, condition.appearance)
+        return torch.cat((*painted, told, lit), 1)
     above = lambda layout: sky(condition.gaze, layout) if sky is not None else none
     below = lambda layout: ground(condition.gaze, layout) if ground is not None else none
     kind, learned = noisy.device.type, (FEATURES * (sky is not None), 2 * terrain.FEATURES * (ground is not None))

@@ -18,7 +18,7 @@ from ...errors import CheckpointError, ConfigError, TrainingError
 from ...scenario import nearest
 from ...training_state import load_state, read_meta, replace_folder, save_state
 from .corruption import CorruptionConfig, corrupted_condition, draw_levels, shown_parts
-from .fit_light import BATCH, fit_light
+from .fit_light import BATCH, fit_light, light_loss
 from .generator import FrameGenerator, to_model
 from .latent import LatentTransformer
 from .layout import AGENT_CHANNELS, CHANNEL, COLOUR, MARKING_CHANNELS, NEAREST, SCENERY_CHANNELS, SIGNAL_CHANNELS
@@ -33,6 +33,7 @@ from .warp import carry
 STATE_KIND, STATE_VERSION = "world-training", 1
 MIRRORED_GAIN, SHADE_GAIN = 8.0, 4.0  # times brightness or darkness, where 1 is reached
 NEAR = 10.0  # m, up to where agents and signals have no extra weight for being far
+LIGHT_PACE = 0.3  # learning rate of light, beside that of the rest: what is rare should not wander
 
 
 @dataclass
@@ -115,19 +116,26 @@ class WorldTrainer:
         shown = (config.warp, config.shortcut > 0, config.sky, config.context, config.ground, config.light)
         make = lambda: new_painter(config.size, *shown).to(config.device)
         self.model = make()
-        self._light_is_new = getattr(self.model, "lighting", None) is not None
+        self._light_is_new = self._has_light
         if config.init != "none":
             self._start_from(config.init)
         self.average = make()
         self.average.load_state_dict(self.model.state_dict())
+        lights = {name: value for name, value in self.model.named_parameters() if name.startswith("lighting.")}
+        self._painting = [value for name, value in self.model.named_parameters() if name not in lights]
+        groups = [{"params": self._painting, "pace": 1.0}, {"params": list(lights.values()), "pace": LIGHT_PACE, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+            groups[: 1 + bool(lights)], lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
         self._first, self._chance = store.windows(1)
         self.streams = RolloutStreams(store, config.streams, config.rollout_length, config.corruption, config.seed, config.context)
         self.step = 0
         self.samples_seen = 0
         self.seconds = 0.0
+
+    @property
+    def _has_light(self) -> bool:
+        return getattr(self.model, "lighting", None) is not None
 
     def _start_from(self, folder: str) -> None:
         """Take over the weights of a trained world.
@@ -136,8 +144,8 @@ class WorldTrainer:
             CheckpointError: no world there, one of another size, or one with light where that is left out.
         """
         trained = FrameGenerator.load(folder).pipeline.denoiser
-        lit, knows_light = (getattr(one, "lighting", None) is not None for one in (trained, self.model))
-        if type(trained) is type(self.model) and lit and not knows_light:
+        lit = getattr(trained, "lighting", None) is not None
+        if type(trained) is type(self.model) and lit and not self._has_light:
             raise CheckpointError(f"the world in '{folder}' paints with light; leave light=false out, or start from another")
         try:
             take_over(self.model, trained)
@@ -217,7 +225,7 @@ class WorldTrainer:
             before = before[..., samples.column : samples.column + samples.frames.shape[3]]
         for group in self.optimiser.param_groups:
             warm = min(1.0, (self.step + 1) / config.warmup)
-            group["lr"] = config.learning_rate * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
+            group["lr"] = config.learning_rate * group["pace"] * warm * max(0.02, 0.5 + 0.5 * math.cos(math.pi * self.progress))
         self.optimiser.zero_grad(set_to_none=True)
         alone = torch.zeros(batch, dtype=torch.bool)
         if rolled:
@@ -230,7 +238,7 @@ class WorldTrainer:
                 f"'{self.out}' keeps what was saved before: look at those clips, or go on with a lower learning_rate"
             )
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self._painting, 1.0)
         self.optimiser.step()
         self.step += 1
         self.samples_seen += batch
@@ -280,7 +288,11 @@ class WorldTrainer:
             loss = lambda painted, wanted: frame_loss(painted, wanted, layout.float() / 255, config.region_weight, config.far_weight)
             if isinstance(self.model, LatentTransformer):
                 return self._latent_loss(predicted, target, true, loss, generator)
-        return loss(predicted, target), predicted.clamp(-1, 1)
+        total = loss(predicted, target)
+        if self._has_light:  # apart from what is painted with it
+            light = self.model.lit(layout, condition.gaze, condition.appearance)
+            total = total + light_loss(light, samples.frames[:, 1].to(device), layout.float() / 255, samples.has_scene.to(device))
+        return total, predicted.clamp(-1, 1)
 
     def _latent_loss(
         self, predicted: Tensor, target: Tensor, true: Tensor, loss: Callable[[Tensor, Tensor], Tensor], generator: torch.Generator
