@@ -120,8 +120,16 @@ def test_the_sky_is_what_its_panorama_and_the_height_say_and_nothing_hides_it_bu
         looks = torch.tensor([0.2, height, NOWHERE, NOWHERE]).view(1, 4, 1, 1)
         open_sky = torch.cat((torch.zeros(1, len(CHANNELS), 1, 1), clouds), 1)
         assert seen(made, open_sky, looks=looks) == pytest.approx([0.8, 0.5 + 0.2 * height, 0.5, 0.0], abs=1e-5)
-        hidden = torch.cat((wall(), 0 * clouds), 1)  # as the panorama is found in the open sky alone
-        assert seen(made, hidden, looks=looks)[1] == seen(made, hidden, looks=looks)[2]
+        left = math.exp(-0.5)
+        far, hidden = (torch.cat((wall(depth), 0 * clouds), 1) for depth in (50.0, 2.5))  # as the panorama is found in the open sky alone
+        behind = [(1 - left) * brightness for brightness in (0.5, 0.5 + 0.2 * height, 0.5)]
+        assert seen(made, far, looks=looks) == pytest.approx([*behind, left], abs=1e-5)
+        with torch.no_grad():
+            made.start += 0.03 / GAIN
+        assert seen(made, far, looks=looks)[3] == pytest.approx(math.exp(-0.47), abs=1e-5)
+        assert seen(made, hidden, looks=looks) == pytest.approx([0.0, 0.0, 0.0, 1.0], abs=1e-5)
+        with torch.no_grad():
+            made.start.zero_()
 
 
 def test_the_kernel_says_what_gradients_are_asked_for() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 from numba import njit
 
 _LEAST = 1e-6  # of inverse depths squared
+_LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no depth
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def light_picture(images, looks, weights, sums, light, haze, beyond, above, sides, places, gain, scale, nowhere, out):
+def light_picture(images, looks, weights, sums, light, haze, beyond, above, sides, places, gain, nowhere, out):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
@@ -20,13 +21,12 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
         weights: [4, C] of three colours and of what a base colour counts more.
         sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
         light: [3, 2 + S] ambient, more from above, and from the sides.
-        haze: logarithm of how much there is in `scale[1]` m.
-        beyond: [3, 5] of a constant and two waves over the azimuth.
+        haze: how much of it there is in a metre, where it begins in m, and the depth in m at which the inverse of depth is 1.
+        beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
         above: [3, 3 + F] by powers of the height, and by features of the sky that come after the layout, `places[3]`.
         sides: [S, 2] directions.
         places: where the channels of colours, normals, inverse depth and shade begin, and of the sky; see `lighting`.
         gain: of all parameters.
-        scale: depth in m at which its inverse is 1, and of haze.
         nowhere: height of what is not sky.
         out: float32.
     """
@@ -36,15 +36,14 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
     lamps, counts, clouds = (light * gain).astype(np.float32), weights * sums[0] * gain, above[:, 3:] * gain
     counts, clouds = counts.astype(np.float32), clouds.astype(np.float32)
     rises = (above[:, :3] * gain).astype(np.float32)
-    many = np.float32(-math.exp(gain * haze) * scale[0] / scale[1])
+    many, start, nearest = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2])
     behind = np.empty((3, columns), np.float32)
     for u in range(columns):
-        angle = math.pi * looks[0, 0, u]
         known = gain if looks[1, 0, u] > nowhere else 0.0
-        a, b, c, d = known * math.cos(angle), known * math.sin(angle), known * math.cos(2 * angle), known * math.sin(2 * angle)
-        for k in range(3):
-            w = beyond[k]
-            behind[k, u] = gain * w[0] + w[1] * a + w[2] * b + w[3] * c + w[4] * d
+        behind[:, u] = gain * beyond[:, 0]
+        for k in range(1, 1 + beyond.shape[1] // 2):
+            cos, sin = known * math.cos(k * math.pi * looks[0, 0, u]), known * math.sin(k * math.pi * looks[0, 0, u])
+            behind[:, u] += cos * beyond[:, 2 * k - 1] + sin * beyond[:, 2 * k]
     total = np.empty((9, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
     left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):
@@ -89,8 +88,8 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
                 total[2, u] += more * blue[u] * c
         for u in range(columns):
             near = images[depths, row, u]
-            far = near == 0.0 and many < -2e-4
-            through = np.float32(0.0) if far else np.float32(math.exp(many / max(near * near, np.float32(_LEAST))))
+            depth = max(nearest / max(near * near, np.float32(_LEAST)) - start, np.float32(0.0))
+            through = np.float32(math.exp(many * depth)) if near != 0.0 or many > _LEAST_HAZE else np.float32(0.0)
             left[u] = through * total[8, u]
             bright[u] = through * (one - images[shades, row, u])
         for k in range(3):
@@ -98,8 +97,8 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
                 out[k, row, u] = total[k, u] * bright[u] + total[4 + k, u] + behind[k, u] * (one - left[u])
         for u in range(columns):
             height = looks[1, row, u]
-            if height > nowhere and total[8, u] < one:
-                seen, height = one - total[8, u], max(height, -one)
+            if height > nowhere and left[u] < one:
+                seen, height = one - left[u], max(height, -one)
                 for k in range(3):
                     out[k, row, u] += seen * (rises[k, 0] + height * (rises[k, 1] + height * rises[k, 2]))
             out[3, row, u] = left[u]

@@ -26,7 +26,7 @@ _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
 STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
 _DEPTH, _SHADE = (slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade"))
 _SCALE = 100.0  # m, of depths
-_SIDES, _WAVES, _RISES = 8, 5, 3
+_SIDES, _WAVES, _RISES = 8, 9, 3
 GAIN = 10.0  # of everything over the parameters, as of the sky
 
 
@@ -46,6 +46,7 @@ class LearnedLight(nn.Module):
         self.light = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # ambient, more from above, and from lamps on all sides
         self.light.data[..., 0] = 0.7 / GAIN
         self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
+        self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
         self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
         self.beyond.data[..., 0] = 0.7 / GAIN
         self.rest = nn.Parameter(torch.zeros(looks, 4, inputs))  # of three colours, and of what a base colour counts more
@@ -75,13 +76,14 @@ class LearnedLight(nn.Module):
 
     def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor) -> Tensor:
         """What `_plain` says, one picture after the other in one thread and several times faster, written into `out`."""
-        weights = [parameter.detach().numpy() for parameter in (self.rest, self.light, self.haze, self.beyond, self.above)]
+        weights = [parameter.detach().numpy() for parameter in (self.rest, self.light, self.haze, self.start, self.beyond, self.above)]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
         places = (COLOUR.start, _NORMAL.start, _DEPTH.start, _SHADE.start, len(CHANNELS))
         for picture, gazes, look, place in zip(images.numpy(), whole, appearance.tolist(), out.numpy(), strict=True):
-            rest, light, haze, beyond, above = (parameter[look] for parameter in weights)
-            light_picture(picture, gazes, rest, sums, light, haze[0], beyond, above, sides, places, GAIN, (NEAREST, _SCALE), NOWHERE, place)
+            rest, light, (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
+            fog = (math.exp(GAIN * haze) / _SCALE, GAIN * start * _SCALE, NEAREST)
+            light_picture(picture, gazes, rest, sums, light, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
@@ -96,27 +98,27 @@ class LearnedLight(nn.Module):
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
         light = torch.bmm(of(self.light), facing)
         depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
-        left = torch.exp(-column(self.haze).exp() * depth)
+        left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
         bright = left * (1 - flat[:, _SHADE])
         things = torch.addcmul(colour, flat[:, COLOUR] * light, 1 + more).mul(bright)
-        behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2)
         left = (left * cover).view(batch, 1, height, width)
+        behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
         lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)
         fixed = looks.device.type != "cpu"  # graphs of a GPU want fixed shapes
         rows = height if fixed else int((looks[:, 1] > NOWHERE).any(2).any(0).sum())
-        lit[:, :, :rows] += self._rises(cover.view(batch, 1, height, width)[:, :, :rows], looks[:, 1:2, :rows], appearance)
+        lit[:, :, :rows] += self._rises(left[:, :, :rows], looks[:, 1:2, :rows], appearance)
         return torch.cat((lit, left), 1)
 
-    def _rises(self, cover: Tensor, height: Tensor, appearance: Tensor) -> Tensor:
-        """How the open sky differs from haze by its height [B, 1, h, W], without clouds."""
-        open_sky = (1 - cover).clamp_min(0) * (height > NOWHERE)
+    def _rises(self, left: Tensor, height: Tensor, appearance: Tensor) -> Tensor:
+        """How the sky differs from haze by its height [B, 1, h, W], without clouds, as much as is seen of it behind things."""
+        seen = (1 - left).clamp_min(0) * (height > NOWHERE)
         rise = height.clamp_min(-1.0)
-        powers = torch.cat((open_sky, open_sky * rise, open_sky * rise.square()), 1)
-        return torch.bmm(GAIN * self.above[appearance][..., :_RISES], powers.flatten(2)).view(len(cover), 3, *cover.shape[2:])
+        powers = torch.cat((seen, seen * rise, seen * rise.square()), 1)
+        return torch.bmm(GAIN * self.above[appearance][..., :_RISES], powers.flatten(2)).view(len(left), 3, *left.shape[2:])
 
 
 def _waves(looks: Tensor) -> Tensor:
-    """A constant and two waves [B, _WAVES, W] of the azimuth of columns; the constant alone where it is unknown."""
+    """A constant and four waves [B, _WAVES, W] of the azimuth of columns; the constant alone where it is unknown."""
     azimuth, known = math.pi * looks[:, 0, 0], (looks[:, 1, :1, 0] > NOWHERE).to(looks.dtype)
-    waves = [wave(k * azimuth) * known for k in (1, 2) for wave in (torch.cos, torch.sin)]
+    waves = [wave(k * azimuth) * known for k in range(1, 1 + _WAVES // 2) for wave in (torch.cos, torch.sin)]
     return torch.stack((torch.ones_like(azimuth), *waves), 1)
