@@ -11,6 +11,7 @@ from xpeng_world.data.clip import Clip
 from xpeng_world.errors import CheckpointError, ConfigError, DataError, TrainingError
 from xpeng_world.scene import AgentKind, Scene, Track
 from xpeng_world.vehicles import bicycle_step
+from xpeng_world.world_model.video import train
 from xpeng_world.world_model.video.corruption import CorruptionConfig, corrupted_condition
 from xpeng_world.world_model.video.denoiser import NUMBERS, Condition, FrameDenoiser
 from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model, untrained
@@ -222,6 +223,19 @@ def test_training_lowers_the_error_on_clips_with_and_without_a_scene(tmp_path: P
     trainer.step = 0  # the same draws again
     again = [trainer.train_step()[0] for _ in range(8)]
     assert sum(again) < 0.7 * sum(losses[:8]), (again, losses[:8])
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_light_learns_from_pictures_and_not_through_the_painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learns: bool) -> None:
+    trainer = WorldTrainer(config(tmp_path / "run", light_steps=0), build_store([painted_clip()], tmp_path / "store"))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    if not learns:
+        monkeypatch.setattr(train, "light_loss", lambda lit, *_: 0 * lit.sum())
+    for _ in range(3):
+        trainer.train_step()
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert ("lighting.light" in moved, "lighting.rest" in moved) == (learns, learns)
+    assert {"stem.weight", "out.weight"} <= moved
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
         light: [3, 2 + S] ambient, more from above, and from the sides.
         haze: how much of it there is in a metre, where it begins in m, and the depth in m at which the inverse of depth is 1.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
-        above: [3, 3 + F] by powers of the height, and by features of the sky that come after the layout, `places[3]`.
+        above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[4]`.
         sides: [S, 2] directions.
         places: where the channels of colours, normals, inverse depth and shade begin, and of the sky; see `lighting`.
         gain: of all parameters.

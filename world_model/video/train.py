@@ -259,7 +259,7 @@ class WorldTrainer:
         return moved * seen
 
     def _loss(self, samples: Samples, before: Tensor, level: Tensor, alone: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Loss of one step, and the frames it painted [B, 3, H, W].
+        """Loss of one step, that of its light included, and the frames it painted [B, 3, H, W].
 
         The steps of drives that are `alone` [B] are those of a rollout: nothing of the true frame is shown, and the frames before are not
         spoilt. What the layout does not tell is only known from the drive's own pictures, and would be lost for the rest of it.
