@@ -68,6 +68,32 @@ def test_a_wall_is_its_colour_in_the_light_that_falls_on_it() -> None:
     assert seen(made, wall(normal=(0.0, 0.0, -1.0))) == pytest.approx([0.4 * c for c in COLOURS] + [1.0], abs=1e-5)
 
 
+def test_walls_with_windows_have_a_light_of_their_own() -> None:
+    made, windowed = light(ambient=0.5, lamp=0.3), wall()
+    windowed[0, CHANNEL["facade"]] = 1.0
+    assert seen(made, windowed) == seen(made, wall())
+    with torch.no_grad():
+        made.facade[..., 0], made.facade[..., 2] = 0.2 / GAIN, -0.3 / GAIN
+    assert seen(made, windowed) == pytest.approx([0.7 * c for c in COLOURS] + [1.0], abs=1e-5)
+    assert seen(made, wall()) == pytest.approx([0.8 * c for c in COLOURS] + [1.0], abs=1e-5)
+    beside = wall()
+    beside[0, CHANNEL["facade"]] = 0.5  # and half of a plain one
+    assert seen(made, beside) == pytest.approx([0.75 * c for c in COLOURS] + [1.0], abs=1e-5)
+
+
+def test_what_the_ground_mirrors_may_come_through_the_haze() -> None:
+    made, road = light(ambient=1.0, haze=1 / 200), torch.zeros(1, len(CHANNELS), 1, 1)
+    road[0, CHANNEL["road"]], road[0, CHANNEL["inverse_depth"]] = 1.0, math.sqrt(NEAREST / 50)
+    road[0, COLOUR] = torch.tensor(COLOURS).view(3, 1, 1)
+    left = math.exp(-0.25)
+    for share in (0.0, 0.5, 1.0):
+        with torch.no_grad():
+            made.gleam[:] = share / GAIN
+        kept = left + share * (1 - left)
+        assert seen(made, road) == pytest.approx([kept * c for c in COLOURS] + [left], abs=1e-5)
+        assert seen(made, wall(50.0)) == pytest.approx([left * c for c in COLOURS] + [left], abs=1e-5)
+
+
 def test_what_is_far_fades_and_the_sky_is_nothing() -> None:
     made = light(ambient=1.0, haze=1 / 200)
     for depth in (2.5, 50.0, 200.0, 700.0):
@@ -187,9 +213,9 @@ def test_a_painter_is_the_same_with_and_without_gradients() -> None:
     with torch.no_grad():
         assert torch.allclose(painter(noisy, level, asked), learning, atol=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
+            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2, rtol=0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
+        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2, rtol=0.05)
     learning.square().mean().backward()
     assert all((parameter.grad is None) == name.startswith("lighting.") for name, parameter in painter.named_parameters())
     painter.lit(asked.layout, asked.gaze, asked.appearance).square().mean().backward()  # which learns from pictures alone

@@ -136,7 +136,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
         clouds, ground_features = FEATURES if sky else 0, 2 * terrain.FEATURES if ground else 0
         told = layout_channels + clouds + 3 * (context - 1) + ground_features  # as of `told_images`
-        self.lighting = LearnedLight(told, clouds) if light else None
+        self.lighting = LearnedLight(told, clouds, layout_channels) if light else None
         self.stem = nn.Conv2d(4 * (3 + 3 + 1 + told + (LIT if light else 0)), widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()

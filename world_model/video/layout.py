@@ -36,7 +36,7 @@ CHANNELS = (
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
-    "along", "across", "up", "window", "lit", "verge", "pavement", "shade",
+    "along", "across", "up", "window", "lit", "verge", "pavement", "shade", "facade",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
@@ -146,6 +146,7 @@ class LayoutRasteriser:
             if len(self._palettes) > 64:
                 self._palettes.clear()
             standing = _palette(mesh.solid_class, mesh.solid_normal, mesh.solid_colour)
+            standing[mesh.solid_windows[:, 0] > 0, CHANNEL["facade"]] = 255
             reach = np.array([FARTHER.get(Face(face), REACH) for face in mesh.solid_class], np.float32)
             reach[mesh.solid_windows[:, 0] > 0] = WALL_REACH
             known = (mesh, np.concatenate((_ROWS[mesh.ground_class], standing)), reach)
@@ -308,5 +309,5 @@ def without_scenery(channels: Tensor) -> tuple[Tensor, Tensor]:
     scenery = channels[:, list(SCENERY_CHANNELS)]
     keep = (scenery.float().sum(1, keepdim=True) < 0.5 * top).to(channels.dtype)
     out = channels * keep
-    out[:, [*SCENERY_CHANNELS, CHANNEL["shade"]]] = 0
+    out[:, [*SCENERY_CHANNELS, CHANNEL["shade"], CHANNEL["facade"]]] = 0
     return out, (scenery > 0).any(1, keepdim=True)

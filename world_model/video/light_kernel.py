@@ -12,7 +12,7 @@ _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no 
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def light_picture(images, looks, weights, sums, light, haze, beyond, above, sides, places, gain, nowhere, out):
+def light_picture(images, looks, weights, sums, light, facade, haze, beyond, above, sides, places, gain, nowhere, out):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
@@ -21,22 +21,25 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
         weights: [4, C] of three colours and of what a base colour counts more.
         sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
         light: [3, 2 + S] ambient, more from above, and from the sides.
-        haze: how much of it there is in a metre, where it begins in m, and the depth in m at which the inverse of depth is 1.
+        facade: [3, 2 + S] how that of walls with windows differs.
+        haze: how much of it there is in a metre, where it begins in m, the depth in m at which the inverse of depth is 1, and the share
+            of what it takes from base colours that the ground keeps.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
-        above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[4]`.
+        above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[5]`.
         sides: [S, 2] directions.
-        places: where the channels of colours, normals, inverse depth and shade begin, and of the sky; see `lighting`.
+        places: where the channels of colours, normals, inverse depth, shade and walls with windows begin, and of the sky; see `lighting`.
         gain: of all parameters.
         nowhere: height of what is not sky.
         out: float32.
     """
-    colours, normals, depths, shades, sky = places
+    colours, normals, depths, shades, walls, sky = places
     channels, rows, columns = images.shape
     features, one = above.shape[1] - 3, np.float32(1.0)
-    lamps, counts, clouds = (light * gain).astype(np.float32), weights * sums[0] * gain, above[:, 3:] * gain
+    lamps, more_lamps = (light * gain).astype(np.float32), (facade * gain).astype(np.float32)
+    counts, clouds = weights * sums[0] * gain, above[:, 3:] * gain
     counts, clouds = counts.astype(np.float32), clouds.astype(np.float32)
     rises = (above[:, :3] * gain).astype(np.float32)
-    many, start, nearest = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2])
+    many, start, nearest, gleam = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2]), np.float32(haze[3])
     behind = np.empty((3, columns), np.float32)
     for u in range(columns):
         known = gain if looks[1, 0, u] > nowhere else 0.0
@@ -45,7 +48,7 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
             cos, sin = known * math.cos(k * math.pi * looks[0, 0, u]), known * math.sin(k * math.pi * looks[0, 0, u])
             behind[:, u] += cos * beyond[:, 2 * k - 1] + sin * beyond[:, 2 * k]
     total = np.empty((9, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
-    left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    left, bright, shining = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(3, np.float32)
     for row in range(rows):
         total[:] = 0.0
         for c in range(channels):
@@ -71,22 +74,6 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
                         total[7 + k, u] += values[u]
         red, green, blue = images[colours, row], images[colours + 1, row], images[colours + 2, row]
         for u in range(columns):
-            if red[u] + green[u] + blue[u] != 0.0:
-                stands, more = total[7, u], one + total[3, u]
-                each = one / max(stands, np.float32(0.05))
-                x = (images[normals, row, u] * 2 - stands) * each
-                y = (images[normals + 1, row, u] * 2 - stands) * each
-                z = (images[normals + 2, row, u] * 2 - stands) * each
-                a, b, c = lamps[0, 0] + lamps[0, 1] * z, lamps[1, 0] + lamps[1, 1] * z, lamps[2, 0] + lamps[2, 1] * z
-                for s in range(sides.shape[0]):
-                    facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
-                    a += lamps[0, 2 + s] * facing
-                    b += lamps[1, 2 + s] * facing
-                    c += lamps[2, 2 + s] * facing
-                total[0, u] += more * red[u] * a
-                total[1, u] += more * green[u] * b
-                total[2, u] += more * blue[u] * c
-        for u in range(columns):
             near = images[depths, row, u]
             depth = max(nearest / max(near * near, np.float32(_LEAST)) - start, np.float32(0.0))
             through = np.float32(math.exp(many * depth)) if near != 0.0 or many > _LEAST_HAZE else np.float32(0.0)
@@ -94,7 +81,28 @@ def light_picture(images, looks, weights, sums, light, haze, beyond, above, side
             bright[u] = through * (one - images[shades, row, u])
         for k in range(3):
             for u in range(columns):
-                out[k, row, u] = total[k, u] * bright[u] + total[4 + k, u] + behind[k, u] * (one - left[u])
+                total[k, u] *= bright[u]
+        for u in range(columns):
+            if red[u] + green[u] + blue[u] != 0.0:
+                stands = total[7, u]
+                kept = bright[u] + gleam * max(one - stands, np.float32(0.0)) * (one - bright[u])
+                each, more = one / max(stands, np.float32(0.05)), kept * (one + total[3, u])
+                x = (images[normals, row, u] * 2 - stands) * each
+                y = (images[normals + 1, row, u] * 2 - stands) * each
+                z = (images[normals + 2, row, u] * 2 - stands) * each
+                share = images[walls, row, u] * each
+                for k in range(3):
+                    shining[k] = lamps[k, 0] + lamps[k, 1] * z + share * (more_lamps[k, 0] + more_lamps[k, 1] * z)
+                for s in range(sides.shape[0]):
+                    facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
+                    for k in range(3):
+                        shining[k] += (lamps[k, 2 + s] + share * more_lamps[k, 2 + s]) * facing
+                total[0, u] += more * red[u] * shining[0]
+                total[1, u] += more * green[u] * shining[1]
+                total[2, u] += more * blue[u] * shining[2]
+        for k in range(3):
+            for u in range(columns):
+                out[k, row, u] = total[k, u] + total[4 + k, u] + behind[k, u] * (one - left[u])
         for u in range(columns):
             height = looks[1, row, u]
             if height > nowhere and left[u] < one:

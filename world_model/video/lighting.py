@@ -24,7 +24,7 @@ _OWN = (  # what has no base colour, or shines by itself
 LIT = 4  # images that it makes: three of colours, and what haze leaves of things
 _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
 STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
-_DEPTH, _SHADE = (slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade"))
+_DEPTH, _SHADE, _FACADE = (slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade", "facade"))
 _SCALE = 100.0  # m, of depths
 _SIDES, _WAVES, _RISES = 8, 9, 3
 GAIN = 10.0  # of everything over the parameters, as of the sky
@@ -37,24 +37,26 @@ class LearnedLight(nn.Module):
     own: Tensor
     covers: Tensor
 
-    def __init__(self, inputs: int, sky: int = 0) -> None:
-        """Light of so many images, of which the layout comes first and so many of the open sky next; the linear rest is of all others."""
+    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS)) -> None:
+        """Light of so many images, those of the layout first and so many of the open sky next; the linear rest is of all others."""
         super().__init__()
         looks = len(Appearance) + 1
         turn = torch.arange(_SIDES) * (2 * math.pi / _SIDES)
         self.register_buffer("sides", torch.stack((torch.cos(turn), torch.sin(turn), torch.zeros(_SIDES)), 1), persistent=False)
         self.light = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # ambient, more from above, and from lamps on all sides
         self.light.data[..., 0] = 0.7 / GAIN
+        self.facade = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # how that of walls with windows differs
+        self.gleam = nn.Parameter(torch.zeros(looks, 1))  # share of what haze takes from base colours that the ground keeps
         self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
         self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
         self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
         self.beyond.data[..., 0] = 0.7 / GAIN
         self.rest = nn.Parameter(torch.zeros(looks, 4, inputs))  # of three colours, and of what a base colour counts more
         self.register_buffer("own", torch.ones(inputs), persistent=False)
-        self.own[: len(CHANNELS)] = 0.0  # light alone tells what has base colours
+        self.own[:layout] = 0.0  # light alone tells what has base colours
         self.own[[CHANNEL[name] for name in _OWN]] = 1.0
-        self._sky = len(CHANNELS) + sky  # where images of it end
-        self.own[len(CHANNELS) : self._sky] = 0.0
+        self._sky = slice(layout, layout + sky)  # images of it
+        self.own[self._sky] = 0.0
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
         self.register_buffer("covers", torch.zeros(2, inputs), persistent=False)  # what stands, and anything
         self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = 1.0
@@ -76,14 +78,15 @@ class LearnedLight(nn.Module):
 
     def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor) -> Tensor:
         """What `_plain` says, one picture after the other in one thread and several times faster, written into `out`."""
-        weights = [parameter.detach().numpy() for parameter in (self.rest, self.light, self.haze, self.start, self.beyond, self.above)]
+        parameters = (self.rest, self.light, self.facade, self.gleam, self.haze, self.start, self.beyond, self.above)
+        weights = [parameter.detach().numpy() for parameter in parameters]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
-        places = (COLOUR.start, _NORMAL.start, _DEPTH.start, _SHADE.start, len(CHANNELS))
+        places = (COLOUR.start, _NORMAL.start, _DEPTH.start, _SHADE.start, _FACADE.start, self._sky.start)
         for picture, gazes, look, place in zip(images.numpy(), whole, appearance.tolist(), out.numpy(), strict=True):
-            rest, light, (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
-            fog = (math.exp(GAIN * haze) / _SCALE, GAIN * start * _SCALE, NEAREST)
-            light_picture(picture, gazes, rest, sums, light, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
+            rest, light, facade, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
+            fog = (math.exp(GAIN * haze) / _SCALE, GAIN * start * _SCALE, NEAREST, GAIN * gleam)
+            light_picture(picture, gazes, rest, sums, light, facade, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
@@ -91,16 +94,18 @@ class LearnedLight(nn.Module):
         of = lambda parameter: GAIN * parameter[appearance]
         column = lambda parameter: of(parameter).unsqueeze(2)
         flat = images.flatten(2)
-        sky = nn.functional.pad(self.above[..., _RISES:], (len(CHANNELS), self.own.numel() - self._sky))
+        sky = nn.functional.pad(self.above[..., _RISES:], (self._sky.start, self.own.numel() - self._sky.stop))
         sums = torch.bmm(torch.cat((of(self.rest * self.own), of(sky), self.covers.expand(batch, -1, -1)), 1), flat)
         colour, more, clouds, standing, cover = sums.split((3, 1, 3, 1, 1), 1)
         normals = (2 * flat[:, _NORMAL] - standing) / standing.clamp_min(0.05)
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
-        light = torch.bmm(of(self.light), facing)
+        windowed = flat[:, _FACADE] / standing.clamp_min(0.05)
+        light = torch.addcmul(torch.bmm(of(self.light), facing), windowed, torch.bmm(of(self.facade), facing))
         depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
         left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
         bright = left * (1 - flat[:, _SHADE])
-        things = torch.addcmul(colour, flat[:, COLOUR] * light, 1 + more).mul(bright)
+        kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
+        things = torch.addcmul(colour * bright, flat[:, COLOUR] * light, (1 + more) * kept)
         left = (left * cover).view(batch, 1, height, width)
         behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
         lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)

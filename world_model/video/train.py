@@ -116,26 +116,21 @@ class WorldTrainer:
         shown = (config.warp, config.shortcut > 0, config.sky, config.context, config.ground, config.light)
         make = lambda: new_painter(config.size, *shown).to(config.device)
         self.model = make()
-        self._light_is_new = self._has_light
+        self._light_is_new = self._has_light = getattr(self.model, "lighting", None) is not None
         if config.init != "none":
             self._start_from(config.init)
         self.average = make()
         self.average.load_state_dict(self.model.state_dict())
         lights = {name: value for name, value in self.model.named_parameters() if name.startswith("lighting.")}
         self._painting = [value for name, value in self.model.named_parameters() if name not in lights]
-        groups = [{"params": self._painting, "pace": 1.0}, {"params": list(lights.values()), "pace": LIGHT_PACE, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(
-            groups[: 1 + bool(lights)], lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
-        )
+        groups = [{"params": self._painting, "pace": 1.0, "weight_decay": config.weight_decay}]
+        groups += [{"params": list(lights.values()), "pace": LIGHT_PACE, "weight_decay": 0.0}] if lights else []
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
         self._first, self._chance = store.windows(1)
         self.streams = RolloutStreams(store, config.streams, config.rollout_length, config.corruption, config.seed, config.context)
         self.step = 0
         self.samples_seen = 0
         self.seconds = 0.0
-
-    @property
-    def _has_light(self) -> bool:
-        return getattr(self.model, "lighting", None) is not None
 
     def _start_from(self, folder: str) -> None:
         """Take over the weights of a trained world.
