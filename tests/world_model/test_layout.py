@@ -211,9 +211,9 @@ def test_composite_and_scenery_removal(rasterise) -> None:
     assert picture.shape == (1, CAMERA.height, CAMERA.width, 3)
     assert picture.dtype == torch.uint8
     bare, there = without_scenery(layout.channels)
-    assert bare[:, CHANNEL["building"]].max() == bare[:, CHANNEL["shade"]].max() == 0
+    for name in ("building", "shade", "facade"):
+        assert layout.channels[:, CHANNEL[name]].max() > bare[:, CHANNEL[name]].max() == 0
     assert torch.equal(there, layout.channels[:, list(SCENERY_CHANNELS)].sum(1, keepdim=True) > 0)
-    assert layout.channels[:, CHANNEL["shade"]].max() > 0
     assert layout.channels[:, CHANNEL["building"]].max() == 255
     assert torch.equal(bare[:, CHANNEL["road"], -8:], layout.channels[:, CHANNEL["road"], -8:])
     assert layout.channels.shape[1] == len(CHANNELS)
@@ -239,6 +239,7 @@ def test_walls_have_a_window_in_the_middle_of_every_bay(rasterise) -> None:
             u, v = pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.06))
             assert window[int(v), int(u)] < 0.4
     assert window[channels[CHANNEL["building"]] < 0.1].max() == 0.0
+    assert torch.equal(channels[CHANNEL["facade"]], channels[CHANNEL["building"]])
 
 
 def test_windows_too_small_to_see_leave_their_share(rasterise) -> None:
@@ -283,10 +284,10 @@ def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) ->
     aside = rasterise(roads.scene_on(block(14.0, 10.0, 6.0, 32.0, 0.0, math.pi / 2), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
     u, v = pixel(28.5, 0.0, 4.4)  # its slope does
     assert aside[CHANNEL["normal_z"], int(v), int(u)] == pytest.approx(0.5 + 0.5 * 5.3 / math.hypot(5.3, 0.38 * 6.0), abs=0.02)
-    assert aside[CHANNEL["window"], int(v), int(u)] == 0
+    assert aside[CHANNEL["window"], int(v), int(u)] == aside[CHANNEL["facade"], int(v), int(u)] == 0
     barrier = rasterise(roads.scene_on(block(0.4, 30.0, 4.0), ego=(0.0, 0.0, 0.0))).channels[0]
     assert barrier[CHANNEL["building"]].max() == 255
-    assert barrier[CHANNEL["window"]].max() == 0
+    assert barrier[CHANNEL["window"]].max() == barrier[CHANNEL["facade"]].max() == 0
 
 
 @pytest.mark.parametrize("kind", TREES)

@@ -121,13 +121,13 @@ def test_the_rest_tells_what_has_no_base_colour_apart() -> None:
     assert seen(made, road) == pytest.approx([0, 0, 0, 1], abs=1e-5)
     with torch.no_grad():
         made.rest[DAY, 0, CHANNEL["road"]] = 0.3 / GAIN
-        made.rest[DAY, 3, CHANNEL["lit"]] = 1.0 / GAIN  # base colours of lit windows count twice
+        made.rest[DAY, 3:, CHANNEL["lit"]] = torch.tensor([1.0, 1.0, 0.5]) / GAIN  # base colours of lit windows count twice
         made.rest[DAY, :, CHANNEL["building"]] = 1.0  # light alone tells those of walls
     assert seen(made, road) == pytest.approx([0.3, 0, 0, 1], abs=1e-5)
     pane = wall()
     assert seen(made, pane) == pytest.approx([0.5 * c for c in COLOURS] + [1.0], abs=1e-5)
     pane[0, CHANNEL["lit"]] = 1.0
-    assert seen(made, pane) == pytest.approx([1.0 * c for c in COLOURS] + [1.0], abs=1e-5)
+    assert seen(made, pane) == pytest.approx([1.0 * COLOURS[0], 1.0 * COLOURS[1], 0.75 * COLOURS[2], 1.0], abs=1e-5)
     road[0, CHANNEL["shade"]] = 0.4
     assert seen(made, road) == pytest.approx([0.18, 0, 0, 1], abs=1e-5)
     assert seen(made, road, torch.tensor([UNKNOWN_APPEARANCE])) == pytest.approx([0, 0, 0, 1], abs=1e-5)
@@ -206,16 +206,16 @@ def test_a_painter_is_the_same_with_and_without_gradients() -> None:
     painter, asked = new_painter("tiny"), random_condition(2, "cpu")
     asked = dataclasses.replace(asked, gaze=gaze(torch.tensor([[0.0, 0.0, 1.0], [5.0, 2.0, -2.0]])), layout=asked.layout.clone())
     asked.layout[:, COVER_CHANNELS, :20] = 0
-    for parameter in painter.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    for name, parameter in painter.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.01 if name.startswith("lighting.") else 0.05)
     noisy, level = noise(painter)
     learning = painter(noisy, level, asked)
     with torch.no_grad():
         assert torch.allclose(painter(noisy, level, asked), learning, atol=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2, rtol=0.05)
+            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2, rtol=0.05)
+        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
     learning.square().mean().backward()
     assert all((parameter.grad is None) == name.startswith("lighting.") for name, parameter in painter.named_parameters())
     painter.lit(asked.layout, asked.gaze, asked.appearance).square().mean().backward()  # which learns from pictures alone

@@ -18,7 +18,7 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
     Args:
         images: float32, as `LearnedLight.forward` has them.
         looks: [4, H, W], see `gaze.gaze`.
-        weights: [4, C] of three colours and of what a base colour counts more.
+        weights: [6, C] of three colours and of what base colours count more.
         sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
         light: [3, 2 + S] ambient, more from above, and from the sides.
         facade: [3, 2 + S] how that of walls with windows differs.
@@ -47,7 +47,7 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
         for k in range(1, 1 + beyond.shape[1] // 2):
             cos, sin = known * math.cos(k * math.pi * looks[0, 0, u]), known * math.sin(k * math.pi * looks[0, 0, u])
             behind[:, u] += cos * beyond[:, 2 * k - 1] + sin * beyond[:, 2 * k]
-    total = np.empty((9, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
+    total = np.empty((11, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
     left, bright, shining = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(3, np.float32)
     for row in range(rows):
         total[:] = 0.0
@@ -59,7 +59,7 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
             if not some:
                 continue
             if sums[0, c] != 0.0:
-                for k in range(4):
+                for k in range(6):
                     w = counts[k, c]
                     for u in range(columns):
                         total[k, u] += w * values[u]
@@ -67,26 +67,26 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
                 for k in range(3):
                     w = clouds[k, c - sky]
                     for u in range(columns):
-                        total[4 + k, u] += w * values[u]
+                        total[6 + k, u] += w * values[u]
             for k in range(2):
                 if sums[1 + k, c] != 0.0:
                     for u in range(columns):
-                        total[7 + k, u] += values[u]
+                        total[9 + k, u] += values[u]
         red, green, blue = images[colours, row], images[colours + 1, row], images[colours + 2, row]
         for u in range(columns):
             near = images[depths, row, u]
             depth = max(nearest / max(near * near, np.float32(_LEAST)) - start, np.float32(0.0))
             through = np.float32(math.exp(many * depth)) if near != 0.0 or many > _LEAST_HAZE else np.float32(0.0)
-            left[u] = through * total[8, u]
+            left[u] = through * total[10, u]
             bright[u] = through * (one - images[shades, row, u])
         for k in range(3):
             for u in range(columns):
                 total[k, u] *= bright[u]
         for u in range(columns):
             if red[u] + green[u] + blue[u] != 0.0:
-                stands = total[7, u]
+                stands = total[9, u]
                 kept = bright[u] + gleam * max(one - stands, np.float32(0.0)) * (one - bright[u])
-                each, more = one / max(stands, np.float32(0.05)), kept * (one + total[3, u])
+                each = one / max(stands, np.float32(0.05))
                 x = (images[normals, row, u] * 2 - stands) * each
                 y = (images[normals + 1, row, u] * 2 - stands) * each
                 z = (images[normals + 2, row, u] * 2 - stands) * each
@@ -97,12 +97,12 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
                     facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
                     for k in range(3):
                         shining[k] += (lamps[k, 2 + s] + share * more_lamps[k, 2 + s]) * facing
-                total[0, u] += more * red[u] * shining[0]
-                total[1, u] += more * green[u] * shining[1]
-                total[2, u] += more * blue[u] * shining[2]
+                total[0, u] += kept * (one + total[3, u]) * red[u] * shining[0]
+                total[1, u] += kept * (one + total[4, u]) * green[u] * shining[1]
+                total[2, u] += kept * (one + total[5, u]) * blue[u] * shining[2]
         for k in range(3):
             for u in range(columns):
-                out[k, row, u] = total[k, u] + total[4 + k, u] + behind[k, u] * (one - left[u])
+                out[k, row, u] = total[k, u] + total[6 + k, u] + behind[k, u] * (one - left[u])
         for u in range(columns):
             height = looks[1, row, u]
             if height > nowhere and left[u] < one:

@@ -51,7 +51,7 @@ class LearnedLight(nn.Module):
         self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
         self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
         self.beyond.data[..., 0] = 0.7 / GAIN
-        self.rest = nn.Parameter(torch.zeros(looks, 4, inputs))  # of three colours, and of what a base colour counts more
+        self.rest = nn.Parameter(torch.zeros(looks, 6, inputs))  # of three colours, and of what base colours count more
         self.register_buffer("own", torch.ones(inputs), persistent=False)
         self.own[:layout] = 0.0  # light alone tells what has base colours
         self.own[[CHANNEL[name] for name in _OWN]] = 1.0
@@ -96,7 +96,7 @@ class LearnedLight(nn.Module):
         flat = images.flatten(2)
         sky = nn.functional.pad(self.above[..., _RISES:], (self._sky.start, self.own.numel() - self._sky.stop))
         sums = torch.bmm(torch.cat((of(self.rest * self.own), of(sky), self.covers.expand(batch, -1, -1)), 1), flat)
-        colour, more, clouds, standing, cover = sums.split((3, 1, 3, 1, 1), 1)
+        colour, more, clouds, standing, cover = sums.split((3, 3, 3, 1, 1), 1)
         normals = (2 * flat[:, _NORMAL] - standing) / standing.clamp_min(0.05)
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
         windowed = flat[:, _FACADE] / standing.clamp_min(0.05)
