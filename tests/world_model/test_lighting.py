@@ -213,9 +213,9 @@ def test_a_painter_is_the_same_with_and_without_gradients() -> None:
     with torch.no_grad():
         assert torch.allclose(painter(noisy, level, asked), learning, atol=1e-5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
+            assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2, rtol=0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2)
+        assert torch.allclose(painter(noisy, level, asked).float(), learning, atol=0.2, rtol=0.05)
     learning.square().mean().backward()
     assert all((parameter.grad is None) == name.startswith("lighting.") for name, parameter in painter.named_parameters())
     painter.lit(asked.layout, asked.gaze, asked.appearance).square().mean().backward()  # which learns from pictures alone
