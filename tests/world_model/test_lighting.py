@@ -81,6 +81,19 @@ def test_walls_with_windows_have_a_light_of_their_own() -> None:
     assert seen(made, beside) == pytest.approx([0.75 * c for c in COLOURS] + [1.0], abs=1e-5)
 
 
+def test_lit_windows_are_as_bright_whatever_share_of_a_pixel_they_fill() -> None:
+    made, glass = light(ambient=0.5), 0.4  # of the colour of the wall
+    with torch.no_grad():
+        made.shine[:], made.pane[:] = torch.tensor([2.0, 1.0, 0.5]) / GAIN, (1 - glass) / GAIN
+    for share in (0.0, 0.3, 1.0):
+        pane = wall()
+        pane[0, CHANNEL["window"]] = pane[0, CHANNEL["lit"]] = share
+        pane[0, COLOUR] *= 1 - share * (1 - glass)
+        dark = [0.5 * c * (1 - share * (1 - glass)) for c in COLOURS]
+        shining = [0.5 * c * share * more for c, more in zip(COLOURS, (2.0, 1.0, 0.5), strict=True)]
+        assert seen(made, pane) == pytest.approx([a + b for a, b in zip(dark, shining, strict=True)] + [1.0], abs=1e-5)
+
+
 def test_what_the_ground_mirrors_may_come_through_the_haze() -> None:
     made, road = light(ambient=1.0, haze=1 / 200), torch.zeros(1, len(CHANNELS), 1, 1)
     road[0, CHANNEL["road"]], road[0, CHANNEL["inverse_depth"]] = 1.0, math.sqrt(NEAREST / 50)

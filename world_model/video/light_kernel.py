@@ -7,12 +7,13 @@ import math
 import numpy as np
 from numba import njit
 
+PANE = 0.1  # the least that a window may be of its wall
 _LEAST = 1e-6  # of inverse depths squared
 _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no depth
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def light_picture(images, looks, weights, sums, light, facade, haze, beyond, above, sides, places, gain, nowhere, out):
+def light_picture(images, looks, weights, sums, light, facade, windows, haze, beyond, above, sides, places, gain, nowhere, out):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
@@ -22,17 +23,18 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
         sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
         light: [3, 2 + S] ambient, more from above, and from the sides.
         facade: [3, 2 + S] how that of walls with windows differs.
+        windows: [2, 3] how much more the wall around counts in a lit one, and how much darker than that wall one is.
         haze: how much of it there is in a metre, where it begins in m, the depth in m at which the inverse of depth is 1, and the share
             of what it takes from base colours that the ground keeps.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
-        above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[5]`.
+        above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[7]`.
         sides: [S, 2] directions.
-        places: where the channels of colours, normals, inverse depth, shade and walls with windows begin, and of the sky; see `lighting`.
+        places: where the channels of colours, normals, inverse depth, shade, walls with windows, windows, lit ones and the sky begin.
         gain: of all parameters.
         nowhere: height of what is not sky.
         out: float32.
     """
-    colours, normals, depths, shades, walls, sky = places
+    colours, normals, depths, shades, walls, panes, lit, sky = places
     channels, rows, columns = images.shape
     features, one = above.shape[1] - 3, np.float32(1.0)
     lamps, more_lamps = (light * gain).astype(np.float32), (facade * gain).astype(np.float32)
@@ -91,6 +93,10 @@ def light_picture(images, looks, weights, sums, light, facade, haze, beyond, abo
                 y = (images[normals + 1, row, u] * 2 - stands) * each
                 z = (images[normals + 2, row, u] * 2 - stands) * each
                 share = images[walls, row, u] * each
+                if images[lit, row, u] != 0.0:
+                    for k in range(3):
+                        around = max(one - np.float32(gain) * windows[1, k] * images[panes, row, u], np.float32(PANE))
+                        total[3 + k, u] += np.float32(gain) * windows[0, k] * images[lit, row, u] / around
                 for k in range(3):
                     shining[k] = lamps[k, 0] + lamps[k, 1] * z + share * (more_lamps[k, 0] + more_lamps[k, 1] * z)
                 for s in range(sides.shape[0]):

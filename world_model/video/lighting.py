@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...scene import Appearance
 from .gaze import NOWHERE
 from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, NEAREST
-from .light_kernel import light_picture
+from .light_kernel import PANE, light_picture
 
 _OWN = (  # what has no base colour, or shines by itself
     "ground", "verge", "pavement", "road", "junction", "edge", "dash", "centre", "stop", "cabin", "wheel", "window", "lit", "signal",
@@ -24,7 +24,9 @@ _OWN = (  # what has no base colour, or shines by itself
 LIT = 4  # images that it makes: three of colours, and what haze leaves of things
 _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
 STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
-_DEPTH, _SHADE, _FACADE = (slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade", "facade"))
+_DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
+    slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade", "facade", "window", "lit")
+)
 _SCALE = 100.0  # m, of depths
 _SIDES, _WAVES, _RISES = 8, 9, 3
 GAIN = 10.0  # of everything over the parameters, as of the sky
@@ -46,6 +48,8 @@ class LearnedLight(nn.Module):
         self.light = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # ambient, more from above, and from lamps on all sides
         self.light.data[..., 0] = 0.7 / GAIN
         self.facade = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # how that of walls with windows differs
+        self.shine = nn.Parameter(torch.zeros(looks, 3))  # how much more the wall around counts in a lit window
+        self.pane = nn.Parameter(torch.full((looks, 3), 0.5 / GAIN))  # how much darker than that wall a window is
         self.gleam = nn.Parameter(torch.zeros(looks, 1))  # share of what haze takes from base colours that the ground keeps
         self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
         self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
@@ -78,15 +82,16 @@ class LearnedLight(nn.Module):
 
     def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor) -> Tensor:
         """What `_plain` says, one picture after the other in one thread and several times faster, written into `out`."""
-        parameters = (self.rest, self.light, self.facade, self.gleam, self.haze, self.start, self.beyond, self.above)
+        windows = torch.stack((self.shine, self.pane), 1)
+        parameters = (self.rest, self.light, self.facade, windows, self.gleam, self.haze, self.start, self.beyond, self.above)
         weights = [parameter.detach().numpy() for parameter in parameters]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
-        places = (COLOUR.start, _NORMAL.start, _DEPTH.start, _SHADE.start, _FACADE.start, self._sky.start)
+        places = tuple(part.start for part in (COLOUR, _NORMAL, _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW, self._sky))
         for picture, gazes, look, place in zip(images.numpy(), whole, appearance.tolist(), out.numpy(), strict=True):
-            rest, light, facade, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
+            rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
             fog = (math.exp(GAIN * haze) / _SCALE, GAIN * start * _SCALE, NEAREST, GAIN * gleam)
-            light_picture(picture, gazes, rest, sums, light, facade, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
+            light_picture(picture, gazes, rest, sums, light, facade, windows, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
@@ -104,6 +109,8 @@ class LearnedLight(nn.Module):
         depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
         left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
         bright = left * (1 - flat[:, _SHADE])
+        around = (1 - of(self.pane).unsqueeze(2) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
+        more = torch.addcmul(more, of(self.shine).unsqueeze(2), flat[:, _LIT_WINDOW] / around)
         kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
         things = torch.addcmul(colour * bright, flat[:, COLOUR] * light, (1 + more) * kept)
         left = (left * cover).view(batch, 1, height, width)
