@@ -109,8 +109,8 @@ class LearnedLight(nn.Module):
         depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
         left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
         bright = left * (1 - flat[:, _SHADE])
-        around = (1 - of(self.pane).unsqueeze(2) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
-        more = torch.addcmul(more, of(self.shine).unsqueeze(2), flat[:, _LIT_WINDOW] / around)
+        around = (1 - column(self.pane) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
+        more = torch.addcmul(more, column(self.shine), flat[:, _LIT_WINDOW] / around)
         kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
         things = torch.addcmul(colour * bright, flat[:, COLOUR] * light, (1 + more) * kept)
         left = (left * cover).view(batch, 1, height, width)
