@@ -100,7 +100,12 @@ def test_a_bus_has_amber_displays_and_its_lamps_where_they_are_painted(rasterise
         assert channels[CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1, int(v), int(u)].tolist() == pytest.approx(
             [0.95, 0.62, 0.15], abs=0.1
         )
+        assert (channels[[CHANNEL["front_lamp"], CHANNEL["display"]], int(v), int(u)] > 0.9).all()
+        u, v = pixel(rear, 0.0, 0.825 * tall)  # dark unless it brakes
+        assert channels[CHANNEL[lamp], int(v), int(u)] > 0.2
+        assert channels[CHANNEL["stop_lamp"], int(v), int(u)] == (0.0 if brake else channels[CHANNEL["rear_lamp"], int(v), int(u)])
         u, v = pixel(rear, 0.4 * 2.55, 0.33 * tall)
+        assert channels[CHANNEL["stop_lamp"], int(v), int(u)] == channels[CHANNEL["display"], int(v), int(u)] == 0
         assert channels[CHANNEL[lamp], int(v), int(u)] > 0.4
 
 

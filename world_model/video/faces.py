@@ -32,3 +32,5 @@ class Face(IntEnum):
     SIGNAL_RED = 21
     SIGNAL_YELLOW = 22
     SIGNAL_GREEN = 23
+    STOP_LAMP = 24  # dark unless braking
+    DISPLAY = 25

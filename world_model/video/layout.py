@@ -36,7 +36,7 @@ CHANNELS = (
     "body", "cabin", "wheel", "front_lamp", "rear_lamp", "brake_lamp", "person",
     "building", "tree", "pole", "signal", "red", "yellow", "green",
     "colour_r", "colour_g", "colour_b", "normal_x", "normal_y", "normal_z", "inverse_depth", "height",
-    "along", "across", "up", "window", "lit", "verge", "pavement", "shade", "facade",
+    "along", "across", "up", "window", "lit", "verge", "pavement", "shade", "facade", "stop_lamp", "display",
 )  # fmt: skip
 CHANNEL = {name: index for index, name in enumerate(CHANNELS)}
 SCENERY_CHANNELS = tuple(CHANNEL[name] for name in ("building", "tree", "pole"))
@@ -58,6 +58,7 @@ _FACE_CHANNEL = {
     Face.VERGE: "verge", Face.PAVEMENT: "pavement", Face.KERB: "pavement", Face.ROAD: "road", Face.JUNCTION: "junction",
     Face.EDGE: "edge", Face.DASH: "dash", Face.CENTRE: "centre", Face.STOP: "stop",
     Face.BODY: "body", Face.CABIN: "cabin", Face.WHEEL: "wheel", Face.FRONT_LAMP: "front_lamp", Face.REAR_LAMP: "rear_lamp",
+    Face.STOP_LAMP: "stop_lamp", Face.DISPLAY: "display",
     Face.BRAKE_LAMP: "brake_lamp", Face.PERSON: "person", Face.BUILDING: "building", Face.TREE: "tree", Face.POLE: "pole",
     Face.SIGNAL_HOUSING: "signal", Face.SIGNAL_RED: "red", Face.SIGNAL_YELLOW: "yellow", Face.SIGNAL_GREEN: "green",
 }  # fmt: skip
@@ -76,6 +77,7 @@ def _rows() -> NDArray[np.uint8]:
     for face, name in _FACE_CHANNEL.items():
         rows[face, CHANNEL[name]] = 255
     rows[[Face.VERGE, Face.PAVEMENT, Face.KERB], CHANNEL["ground"]] = 255  # kinds of it
+    rows[Face.STOP_LAMP, CHANNEL["rear_lamp"]] = rows[Face.DISPLAY, CHANNEL["front_lamp"]] = 255  # kinds of these
     rows[Face.KERB, COLOUR] = np.round(255 * (np.array(KERB_COLOUR) - PAVEMENT_COLOUR))  # how much brighter it is
     return rows
 
@@ -199,8 +201,8 @@ class LayoutRasteriser:
         state = agents.state[b].double().numpy()
         n = agent_faces(
             state, shapes_of(agents.kind[b].numpy(), state[:, 7]), agents.valid[b].numpy(), agents.brake[b].numpy(),
-            agents.colour[b].numpy(), TABLES, pose, self.camera.forward, AGENT_REACH, int(Face.REAR_LAMP), int(Face.BRAKE_LAMP),
-            faces, 0,
+            agents.colour[b].numpy(), TABLES, pose, self.camera.forward, AGENT_REACH, int(Face.REAR_LAMP), int(Face.STOP_LAMP),
+            int(Face.BRAKE_LAMP), faces, 0,
         )  # fmt: skip
         n = signal_faces(
             scene.road.signal_head[b].double().numpy(), scene.signals[b].numpy(), pose, self.camera.forward, REACH, LENS_REACH,

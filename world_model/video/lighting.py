@@ -19,7 +19,7 @@ from .light_kernel import PANE, light_picture
 
 _OWN = (  # what has no base colour, or shines by itself
     "ground", "verge", "pavement", "road", "junction", "edge", "dash", "centre", "stop", "cabin", "wheel", "window", "lit", "signal",
-    "front_lamp", "rear_lamp", "brake_lamp", "red", "yellow", "green",
+    "front_lamp", "rear_lamp", "brake_lamp", "stop_lamp", "display", "red", "yellow", "green",
 )  # fmt: skip
 LIT = 4  # images that it makes: three of colours, and what haze leaves of things
 _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)

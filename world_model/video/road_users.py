@@ -16,8 +16,8 @@ from .faces import Face
 
 SHAPES = VAN + 1
 _FACES = {
-    Paint.GLASS: Face.CABIN, Paint.TYRE: Face.WHEEL, Paint.HEAD: Face.FRONT_LAMP, Paint.SIGN: Face.FRONT_LAMP,
-    Paint.TAIL: Face.REAR_LAMP, Paint.STOP: Face.REAR_LAMP,
+    Paint.GLASS: Face.CABIN, Paint.TYRE: Face.WHEEL, Paint.HEAD: Face.FRONT_LAMP, Paint.SIGN: Face.DISPLAY,
+    Paint.TAIL: Face.REAR_LAMP, Paint.STOP: Face.STOP_LAMP,
 }  # fmt: skip
 
 _LAMPS = {
@@ -56,7 +56,7 @@ TABLES = _tables()
 
 
 @njit(cache=True, nogil=True)
-def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach, rear_lamp, brake_lamp, out, n):
+def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach, rear_lamp, stop_lamp, brake_lamp, out, n):
     """Append the faces of all agents before the camera and within reach of it; returns the new count.
 
     Args:
@@ -69,7 +69,8 @@ def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach
         pose: x, y, heading of the ego.
         forward: m from there to the camera.
         reach: m.
-        rear_lamp: the Face that becomes `brake_lamp` when an agent brakes.
+        rear_lamp: a Face that becomes `brake_lamp` when an agent brakes.
+        stop_lamp: another.
         brake_lamp: a Face.
         out: quads [F, 4, 3], normals [F, 3], classes [F], slots [F], colours [F, 3] and gleams [F, 3] to be filled from n on.
         n: faces that are there.
@@ -100,7 +101,7 @@ def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach
                 quads[n, corner, 1] = y + px * sin + py * cos
                 quads[n, corner, 2] = corners[k, f, corner, 2] * tall
             face = face_class[k, f]
-            classes[n] = brake_lamp if face == rear_lamp and brake[slot] else face
+            classes[n] = brake_lamp if (face == rear_lamp or face == stop_lamp) and brake[slot] else face
             slots[n] = slot
             for c in range(3):
                 colours[n, c] = tint[k, f, 0] * colour[slot, c] + tint[k, f, 1 + c]
