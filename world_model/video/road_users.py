@@ -101,7 +101,7 @@ def agent_faces(state, shape, valid, brake, colour, tables, pose, forward, reach
                 quads[n, corner, 1] = y + px * sin + py * cos
                 quads[n, corner, 2] = corners[k, f, corner, 2] * tall
             face = face_class[k, f]
-            classes[n] = brake_lamp if (face == rear_lamp or face == stop_lamp) and brake[slot] else face
+            classes[n] = brake_lamp if face in (rear_lamp, stop_lamp) and brake[slot] else face
             slots[n] = slot
             for c in range(3):
                 colours[n, c] = tint[k, f, 0] * colour[slot, c] + tint[k, f, 1 + c]
