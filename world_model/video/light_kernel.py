@@ -50,7 +50,7 @@ def light_picture(images, looks, weights, sums, light, facade, windows, haze, be
             cos, sin = known * math.cos(k * math.pi * looks[0, 0, u]), known * math.sin(k * math.pi * looks[0, 0, u])
             behind[:, u] += cos * beyond[:, 2 * k - 1] + sin * beyond[:, 2 * k]
     total = np.empty((11, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
-    left, bright, shining = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(3, np.float32)
+    left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):
         total[:] = 0.0
         for c in range(channels):
@@ -97,15 +97,25 @@ def light_picture(images, looks, weights, sums, light, facade, windows, haze, be
                     for k in range(3):
                         around = max(one - np.float32(gain) * windows[1, k] * images[panes, row, u], np.float32(PANE))
                         total[3 + k, u] += np.float32(gain) * windows[0, k] * images[lit, row, u] / around
-                for k in range(3):
-                    shining[k] = lamps[k, 0] + lamps[k, 1] * z + share * (more_lamps[k, 0] + more_lamps[k, 1] * z)
-                for s in range(sides.shape[0]):
-                    facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
-                    for k in range(3):
-                        shining[k] += (lamps[k, 2 + s] + share * more_lamps[k, 2 + s]) * facing
-                total[0, u] += kept * (one + total[3, u]) * red[u] * shining[0]
-                total[1, u] += kept * (one + total[4, u]) * green[u] * shining[1]
-                total[2, u] += kept * (one + total[5, u]) * blue[u] * shining[2]
+                if share == 0.0:
+                    first, second, third = lamps[0, 0] + lamps[0, 1] * z, lamps[1, 0] + lamps[1, 1] * z, lamps[2, 0] + lamps[2, 1] * z
+                    for s in range(sides.shape[0]):
+                        facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
+                        first += lamps[0, 2 + s] * facing
+                        second += lamps[1, 2 + s] * facing
+                        third += lamps[2, 2 + s] * facing
+                else:
+                    first = lamps[0, 0] + lamps[0, 1] * z + share * (more_lamps[0, 0] + more_lamps[0, 1] * z)
+                    second = lamps[1, 0] + lamps[1, 1] * z + share * (more_lamps[1, 0] + more_lamps[1, 1] * z)
+                    third = lamps[2, 0] + lamps[2, 1] * z + share * (more_lamps[2, 0] + more_lamps[2, 1] * z)
+                    for s in range(sides.shape[0]):
+                        facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
+                        first += (lamps[0, 2 + s] + share * more_lamps[0, 2 + s]) * facing
+                        second += (lamps[1, 2 + s] + share * more_lamps[1, 2 + s]) * facing
+                        third += (lamps[2, 2 + s] + share * more_lamps[2, 2 + s]) * facing
+                total[0, u] += kept * (one + total[3, u]) * red[u] * first
+                total[1, u] += kept * (one + total[4, u]) * green[u] * second
+                total[2, u] += kept * (one + total[5, u]) * blue[u] * third
         for k in range(3):
             for u in range(columns):
                 out[k, row, u] = total[k, u] + total[6 + k, u] + behind[k, u] * (one - left[u])
