@@ -1,4 +1,4 @@
-"""The light of a painter that has not learned any, fitted to true pictures before it is trained: a matter of minutes instead of hours."""
+"""The light of a painter, fitted to true pictures: alone before the painter is trained, which takes minutes, and apart from it after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The light of the layout: its base colours as each weather lights and fades them, pixel by pixel, learned with the painter.
+"""The light of the layout: its base colours as each weather lights and fades them, pixel by pixel, learned from pictures.
 
 A layout has colours, normals and depths of faces; what a camera sees of them is their product with light and haze. A network at half the
 resolution would have to carry every window through a few channels to multiply it; here that is done where the window is.
@@ -33,7 +33,7 @@ GAIN = 10.0  # of everything over the parameters, as of the sky
 
 
 class LearnedLight(nn.Module):
-    """What a layout looks like in each weather: light of faces by where they look, haze, and a linear rest."""
+    """What a layout looks like in each weather: light of faces by where they look, haze before the sky, and a linear rest."""
 
     sides: Tensor
     own: Tensor
@@ -81,7 +81,7 @@ class LearnedLight(nn.Module):
         return made if out is None else out.copy_(made)
 
     def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor) -> Tensor:
-        """What `_plain` says, one picture after the other in one thread and several times faster, written into `out`."""
+        """What `_plain` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
         parameters = (self.rest, self.light, self.facade, windows, self.gleam, self.haze, self.start, self.beyond, self.above)
         weights = [parameter.detach().numpy() for parameter in parameters]
