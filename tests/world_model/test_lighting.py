@@ -248,8 +248,8 @@ def test_a_painter_can_leave_the_layout_as_it_is_lit() -> None:
 class Walls:
     """Random walls, seen in a light: what `fit_light` asks of a store. One clip in two has no scene, and pictures of nothing."""
 
-    def __init__(self, truth: LearnedLight) -> None:
-        self._truth = truth
+    def __init__(self, truth: LearnedLight, looks: torch.Tensor | None = None) -> None:
+        self._truth, self._looks = truth, looks
 
     def windows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(1000), np.full(1000, 1e-3)
@@ -263,8 +263,11 @@ class Walls:
         layout[:, COLOUR] = draw(count, 3, height, width)
         layout[:, NORMAL] = (draw(count, 3, 1, 1) - 0.5).div(0.5).sign() * torch.tensor([0.5, 0.0, 0.0]).view(3, 1, 1) + 0.5
         layout[:, CHANNEL["inverse_depth"]] = (NEAREST / (5 + 400 * draw(count, height, width))).sqrt()
+        if self._looks is not None:  # and open sky beside them
+            layout[..., : width // 2] = 0.0
         layout = layout.mul(255).round().byte()
-        looks, known = torch.full((count, 4, height, width), NOWHERE), torch.arange(count) % 2 == 0
+        looks = torch.full((1, 4, height, width), NOWHERE) if self._looks is None else self._looks
+        looks, known = looks.expand(count, -1, -1, -1).contiguous(), torch.arange(count) % 2 == 0
         frames = self._truth(layout.float() / 255, looks, DAY.expand(count))[:, :3].mul(255).round().byte()
         frames = frames.permute(0, 2, 3, 1).unsqueeze(1).repeat(1, 2, 1, 1, 1)
         frames[~known] = 0
@@ -296,10 +299,11 @@ def test_light_is_fitted_to_what_is_seen() -> None:
         assert torch.equal(value, again.state_dict()[name])
 
 
-def test_a_fit_moves_nothing_but_the_light() -> None:
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_fit_moves_nothing_but_the_light_and_new_maps(maps: bool) -> None:
     painter = new_painter("tiny")
     before = {name: value.clone() for name, value in painter.state_dict().items()}
-    fit_light(painter, Walls(light()), seed=0, steps=2)
+    fit_light(painter, Walls(light(), gaze(torch.zeros(1, 3))[..., 16:24, :16]), seed=0, steps=2, maps=maps)
     moved = {name for name, value in painter.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
-    assert all(name.startswith("lighting.") for name in moved)
+    assert {name.split(".")[0] for name in moved} == ({"lighting", "sky_map"} if maps else {"lighting"})

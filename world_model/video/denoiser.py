@@ -136,7 +136,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
         clouds, ground_features = FEATURES if sky else 0, 2 * terrain.FEATURES if ground else 0
         told = layout_channels + clouds + 3 * (context - 1) + ground_features  # as of `told_images`
-        self.lighting = LearnedLight(told, clouds, layout_channels) if light else None
+        self.lighting = LearnedLight(told, clouds, layout_channels, ground_features) if light else None
         self.stem = nn.Conv2d(4 * (3 + 3 + 1 + told + (LIT if light else 0)), widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -188,10 +188,13 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         x = nn.functional.pixel_shuffle(x, 2)
         return blended(x, condition, self.hold, lit)
 
-    def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor) -> Tensor:
-        """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`."""
+    def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor, maps: bool = False) -> Tensor:
+        """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`.
+
+        Gradients reach the maps of the sky and the ground with `maps` alone.
+        """
         assert self.lighting is not None
-        with torch.no_grad():
+        with torch.set_grad_enabled(maps and torch.is_grad_enabled()):
             layout = unit_layout(layout[:, : self.layout_channels])
             past = layout.new_zeros(len(layout), 3 * (self.context - 1), *layout.shape[2:])
             told = told_images(layout, gaze, past, self.sky_map, self.ground_maps)

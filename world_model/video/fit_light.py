@@ -19,20 +19,24 @@ _STANDING_WEIGHT = 4.0  # of what has base colours, beside the ground
 _UNSAID = 0.1  # share of the pictures whose weather is unsaid
 
 
-def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, device: str = "cpu") -> None:
-    """Fit the painter's light to single pictures by gradient descent, and nothing else of it.
+def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, device: str = "cpu", maps: bool = False) -> None:
+    """Fit the painter's light to single pictures by gradient descent, and nothing else of it but its maps if asked to.
 
     Args:
-        painter: with `light`; its maps of the sky and the ground are used as they are.
+        painter: with `light`.
         store: pictures with scenes; others are passed over.
         seed: of the draws.
         steps: of BATCH pictures each.
         device: where the painter is.
+        maps: whether its maps of the sky and the ground learn, too; else they are used as they are.
     """
     assert painter.lighting is not None
+    fitted = [painter.lighting, *(part for part in (painter.sky_map, painter.ground_maps) if maps and part is not None)]
     rng = np.random.default_rng([seed, 0x11647])
     first, chance = store.windows(1)
-    optimiser = torch.optim.AdamW(painter.lighting.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(
+        [value for part in fitted for value in part.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in tqdm(range(steps), desc="fitting light", unit="step", disable=None):
         samples = store.samples(rng.choice(first, size=BATCH, p=chance), 1)
@@ -40,7 +44,7 @@ def fit_light(painter: FrameDenoiser, store: FrameStore, seed: int, steps: int, 
         unsaid = torch.from_numpy(rng.random(BATCH) < _UNSAID)
         appearance = samples.appearance.masked_fill(unsaid, UNKNOWN_APPEARANCE)
         layout = samples.layout[:, 0].to(device)
-        lit = painter.lit(layout, samples.gaze[:, 0].to(device), appearance.to(device))
+        lit = painter.lit(layout, samples.gaze[:, 0].to(device), appearance.to(device), maps)
         loss = light_loss(lit, samples.frames[:, 1].to(device), layout.float() / 255, known.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -29,6 +29,7 @@ _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
 )
 _SCALE = 100.0  # m, of depths
 _SIDES, _WAVES, _RISES = 8, 9, 3
+_MAPS = 0.3  # how much features of maps are weighed at first
 GAIN = 10.0  # of everything over the parameters, as of the sky
 
 
@@ -39,8 +40,12 @@ class LearnedLight(nn.Module):
     own: Tensor
     covers: Tensor
 
-    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS)) -> None:
-        """Light of so many images, those of the layout first and so many of the open sky next; the linear rest is of all others."""
+    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS), ground: int = 0) -> None:
+        """Light of so many images: those of the layout first, so many of the open sky next, and so many of the ground at the end.
+
+        The linear rest is of all but the sky. What maps say is weighed at random at first, as both these and their weights would else be 0,
+        where neither learns.
+        """
         super().__init__()
         looks = len(Appearance) + 1
         turn = torch.arange(_SIDES) * (2 * math.pi / _SIDES)
@@ -62,6 +67,8 @@ class LearnedLight(nn.Module):
         self._sky = slice(layout, layout + sky)  # images of it
         self.own[self._sky] = 0.0
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
+        for weights in (self.above.data[..., _RISES:], self.rest.data[:, :3, inputs - ground :]):
+            nn.init.normal_(weights, std=_MAPS / GAIN)
         self.register_buffer("covers", torch.zeros(2, inputs), persistent=False)  # what stands, and anything
         self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = 1.0
 

@@ -116,6 +116,7 @@ class WorldTrainer:
         shown = (config.warp, config.shortcut > 0, config.sky, config.context, config.ground, config.light)
         make = lambda: new_painter(config.size, *shown).to(config.device)
         self.model = make()
+        self._maps_are_new = config.init == "none"
         self._light_is_new = self._has_light = getattr(self.model, "lighting", None) is not None
         if config.init != "none":
             self._start_from(config.init)
@@ -153,7 +154,7 @@ class WorldTrainer:
         steps = min(self.config.light_steps, self.config.samples // BATCH)
         is_new, self._light_is_new = self._light_is_new, False
         if steps > 0 and is_new and self.store.has_scenes:
-            fit_light(self.model, self.store, self.config.seed, steps, self.config.device)
+            fit_light(self.model, self.store, self.config.seed, steps, self.config.device, self._maps_are_new)
             self.average.load_state_dict(self.model.state_dict())
 
     @property
@@ -285,7 +286,7 @@ class WorldTrainer:
                 return self._latent_loss(predicted, target, true, loss, generator)
         total = loss(predicted, target)
         if self._has_light:  # apart from what is painted with it
-            light = self.model.lit(layout, condition.gaze, condition.appearance)
+            light = self.model.lit(layout, condition.gaze, condition.appearance, self._maps_are_new)
             total = total + light_loss(light, samples.frames[:, 1].to(device), layout.float() / 255, samples.has_scene.to(device))
         return total, predicted.clamp(-1, 1)
 
