@@ -47,7 +47,7 @@ def test_train_ppo_imitates_and_improves(tmp_path) -> None:
     from xpeng_world.data import ShardWriter
 
     with ShardWriter(tmp_path / "logs") as shards:
-        shards.add(example("../tests/world_model/test_video").painted_clip(40))
+        shards.add(example("../tests/world_model/drives_local").painted_clip(40))
     example("train_ppo").main(str(tmp_path / "logs"), str(tmp_path / "out"), "0.05", "1024")
     assert (tmp_path / "out" / "ppo" / "weights" / "model.safetensors").is_file()
 

@@ -13,6 +13,7 @@ from xpeng_world.vehicles import bicycle_step
 from xpeng_world.world_model.video.generator import FrameGenerator, untrained
 from xpeng_world.world_model.video.layout import LayoutRasteriser, composite
 from xpeng_world.world_model.video.sizes import SIZES
+from xpeng_world.world_model.video.train import TrainWorldConfig
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
 roads = importlib.util.module_from_spec(_spec)
@@ -47,3 +48,18 @@ def random_world() -> FrameGenerator:
     for parameter in generator.pipeline.denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     return generator
+
+
+def short_training(out: Path, **changes: object) -> TrainWorldConfig:
+    """Training of seconds: a tiny painter, a few hundred frames."""
+    base = {
+        "out": str(out),
+        "size": "tiny",
+        "samples": 400,
+        "batch_size": 4,
+        "warmup": 2,
+        "threads": 1,
+        "precision": "float32",
+        "light_steps": 5,
+    }
+    return TrainWorldConfig(**{**base, "strip_steps": 10**6, "streams": 8, "rollout_length": 5, **changes})  # type: ignore[arg-type]

@@ -20,14 +20,14 @@ from xpeng_world.world_model.video.store import build_store
 from xpeng_world.world_model.video.train import TrainWorldConfig, WorldTrainer
 from xpeng_world.world_model.video.warp import carry
 
-_spec = importlib.util.spec_from_file_location("video_cases", Path(__file__).parent / "test_video.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
+_spec = importlib.util.spec_from_file_location("drives_local", Path(__file__).parent / "drives_local.py")
+drives = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drives)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return build_store([cases.painted_clip(12)], tmp_path_factory.mktemp("store") / "frames")
+    return build_store([drives.painted_clip(12)], tmp_path_factory.mktemp("store") / "frames")
 
 
 def lively(context: int, size: str = "tiny"):
@@ -57,7 +57,7 @@ def test_frames_before_are_moved_to_where_things_are_now(store) -> None:
 def test_taking_over_a_painter_of_one_frame_paints_the_same(size, store) -> None:
     single, several = lively(1, size), new_painter(size, context=4).eval()
     take_over(several, single)
-    scene, before, actions = cases.painted_clip(3).track.scene(1), store.history([5], 4), torch.zeros(1, 2)
+    scene, before, actions = drives.painted_clip(3).track.scene(1), store.history([5], 4), torch.zeros(1, 2)
     frames = []
     for painter, pictures in ((single, before[..., :3]), (several, before)):
         generator = FrameGenerator(FramePipeline(painter, new_scheduler()))
@@ -70,7 +70,7 @@ def test_taking_over_a_painter_of_one_frame_paints_the_same(size, store) -> None
 def test_episodes_keep_the_frames_that_the_painter_looks_at(store) -> None:
     painter = lively(3)
     world = LearnedWorld(FrameGenerator(FramePipeline(painter, new_scheduler())), IdmTraffic(), None)
-    scene = cases.painted_clip(3).track.scene(1)
+    scene = drives.painted_clip(3).track.scene(1)
     start = world.reset_from(scene, store.frames([4]), [1])
     assert start.past.eq(EMPTY).all()
     states = [start]

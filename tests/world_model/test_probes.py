@@ -10,22 +10,23 @@ import torch
 from safetensors.torch import load_file
 from xpeng_world.data import ShardWriter
 from xpeng_world.errors import CheckpointError
+from xpeng_world.world_model.video.layout import LayoutRasteriser
 from xpeng_world.world_model.video.local_flow import CELLS, FEATURES, SCALES, local_flow
 from xpeng_world.world_model.video.probes import BEFORE, SPAN, Probes, scene_targets
 from xpeng_world.world_model.video.store import open_store
 from xpeng_world.world_model.video.train_probes import TrainProbesConfig, train_probes
 
-_spec = importlib.util.spec_from_file_location("video_cases", Path(__file__).parent / "test_video.py")
-cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
+_spec = importlib.util.spec_from_file_location("drives_local", Path(__file__).parent / "drives_local.py")
+drives = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drives)
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("logs")
     with ShardWriter(folder) as shards:
-        shards.add(cases.painted_clip(30))
-        shards.add(cases.painted_clip(30, with_track=False))
+        shards.add(drives.painted_clip(30))
+        shards.add(drives.painted_clip(30, with_track=False))
     return folder
 
 
@@ -35,13 +36,13 @@ def config(logs: Path, out: Path, steps: int, **changes) -> TrainProbesConfig:
 
 def test_the_scene_reader_finds_the_car_after_some_steps(logs, tmp_path) -> None:
     probes = Probes.load(train_probes(config(logs, tmp_path / "run", 200)))
-    clip = cases.painted_clip(8)
-    targets = scene_targets(cases.LayoutRasteriser()(clip.track.scene(5)).channels)
+    clip = drives.painted_clip(8)
+    targets = scene_targets(LayoutRasteriser()(clip.track.scene(5)).channels)
     car = targets[0, 0] > 0.5
     said = probes.read_scene(clip.frames[5:6])[0, 0]
     assert car.sum() > 20
     assert said[car].mean() > 3 * said[~car].mean()
-    assert probes.read_motion(cases.painted_clip(12).frames.unsqueeze(0)).shape == (1, 12 - SPAN, 3)
+    assert probes.read_motion(drives.painted_clip(12).frames.unsqueeze(0)).shape == (1, 12 - SPAN, 3)
 
 
 @pytest.mark.parametrize(("scale", "right", "down"), [(0, 0.6, -0.3), (2, 3.0, 2.0)])
@@ -82,7 +83,7 @@ def test_motions_are_of_the_moment_and_commands_of_the_way_there(logs) -> None:
 
 def test_several_folders_are_one_store(logs, tmp_path) -> None:
     with ShardWriter(tmp_path / "more") as shards:
-        shards.add(cases.painted_clip(9))
+        shards.add(drives.painted_clip(9))
     assert open_store([logs, tmp_path / "more"], "train").clip_steps.tolist() == [30, 30, 9]
 
 
@@ -92,7 +93,7 @@ def test_motion_is_fitted_where_any_clip_lacks_its_scene(logs, tmp_path, monkeyp
     monkeypatch.setattr(module, "FIT_CLIPS", 1)  # the first clip has a scene, the second has none
     assert module.open_store(logs, "train", cache=tmp_path / "mixed").plain_motion is not None
     with ShardWriter(tmp_path / "known") as shards:
-        shards.add(cases.painted_clip(9))
+        shards.add(drives.painted_clip(9))
     assert module.open_store(tmp_path / "known", "train").plain_motion is None
 
 

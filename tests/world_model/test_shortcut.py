@@ -14,9 +14,9 @@ from xpeng_world.world_model.video.store import build_store
 from xpeng_world.world_model.video.train import WorldTrainer
 
 _here = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("test_video", _here / "test_video.py")
-video = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(video)
+_spec = importlib.util.spec_from_file_location("drives_local", _here / "drives_local.py")
+drives = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drives)
 _spec = importlib.util.spec_from_file_location("test_sky", _here / "test_sky.py")
 sky = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sky)
@@ -72,15 +72,15 @@ def test_weights_that_know_no_shortcut_refuse_it_and_learn_it_from_where_they_ar
     with pytest.raises(ConfigError, match="know no shortcuts"):
         FrameGenerator(plain, shortcut=True)
     FrameGenerator(plain).save(tmp_path / "plain")
-    store = build_store([video.painted_clip(8)], tmp_path / "store")
-    config = video.config(tmp_path / "run", init=str(tmp_path / "plain"), shortcut=0.5, samples=96)
+    store = build_store([drives.painted_clip(8)], tmp_path / "store")
+    config = drives.short_training(tmp_path / "run", init=str(tmp_path / "plain"), shortcut=0.5, samples=96)
     trainer = WorldTrainer(config, store)
     asked, noisy, level = sky.condition(), torch.randn(2, 3, 64, 128), torch.ones(2)
     with torch.no_grad():
         assert torch.equal(trainer.model(noisy, level, asked, level), plain.denoiser(noisy, level, asked))
     trainer.run()
     loaded = FrameGenerator.load(tmp_path / "run" / "weights", steps=2, shortcut=True)
-    before, now = video.drive(2)
+    before, now = drives.drive(2)
     frame = loaded.next(before, now, loaded.first(before, torch.zeros(1)), torch.zeros(1, 2), torch.zeros(1), torch.ones(1))
     assert frame.shape == (1, 64, 128, 3)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from xpeng_world.world_model.video.train import TrainWorldConfig, WorldTrainer, 
 _spec = importlib.util.spec_from_file_location("drives_local", Path(__file__).parent / "drives_local.py")
 drives = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(drives)
-drive, painted_clip = drives.drive, drives.painted_clip
+config, drive, painted_clip = drives.short_training, drives.drive, drives.painted_clip
 
 
 def test_mirrored_windows_are_windows_of_the_mirrored_drive(tmp_path: Path) -> None:
@@ -31,20 +31,6 @@ def test_mirrored_windows_are_windows_of_the_mirrored_drive(tmp_path: Path) -> N
     across, flipped = (one.layout[:, :, CHANNEL["across"]].int() for one in (samples, mirror(samples)))
     assert (across > 0).any()
     assert torch.equal(flipped.flip(-1)[across > 0], 256 - across[across > 0])
-
-
-def config(out: Path, **changes: object) -> TrainWorldConfig:
-    base = {
-        "out": str(out),
-        "size": "tiny",
-        "samples": 400,
-        "batch_size": 4,
-        "warmup": 2,
-        "threads": 1,
-        "precision": "float32",
-        "light_steps": 5,
-    }
-    return TrainWorldConfig(**{**base, "strip_steps": 10**6, "streams": 8, "rollout_length": 5, **changes})  # type: ignore[arg-type]
 
 
 def test_training_lowers_the_error_on_clips_with_and_without_a_scene(tmp_path: Path) -> None:
