@@ -10,7 +10,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from ...scene import Appearance
-from . import terrain
+from . import painter_kernels, terrain
+from .kernel_math import worth_compiling
 from .layout import CHANNELS
 from .lighting import LIT, LearnedLight
 from .sky import FEATURES, SkyMap
@@ -61,10 +62,10 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         self.linear.bias.data.zero_()
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Modulate x [B, channels, h, w] by condition [B, condition]."""
-        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, x, 1 + scale)
+    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """What channels are multiplied by, and what is added, [B, channels] each, under condition [B, condition]."""
+        scale, shift = self.linear(condition).chunk(2, dim=1)
+        return 1 + scale, shift
 
 
 class Block(nn.Module):
@@ -81,8 +82,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map [B, channels, h, w] to the same shape."""
-        y = self.modulation(self.norm(x), condition)
-        return self.second(silu(self.first(silu(y)))).add_(x)
+        y = active(self.norm, x, *self.modulation(condition))
+        return self.second(silu(self.first(y))).add_(x)
 
 
 class PixelSpace:
@@ -169,10 +170,12 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         lit = x[:, -LIT:-1] if self.lighting is not None else None
         vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
+        compiled = worth_compiling(x)
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
-        alone = x.device.type == "cpu" and not torch.is_grad_enabled()  # one by one, as a batch of them does not fit into a cache
-        pieces = [nn.functional.conv2d(piece, squares, self.stem.bias, stride=2) for piece in (x.split(1) if alone else (x,))]
-        x = torch.cat([piece.contiguous(memory_format=torch.channels_last) for piece in pieces])
+        if compiled:
+            x = painter_kernels.stem(x, squares, self.stem.bias)  # type: ignore[arg-type]
+        else:
+            x = nn.functional.conv2d(x, squares, self.stem.bias, stride=2).contiguous(memory_format=torch.channels_last)
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             for block in blocks:  # type: ignore[attr-defined]
@@ -181,12 +184,14 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
                 skips.append(x)
                 x = self.downs[i](x)
         for up, blocks in zip(self.ups, self.up_blocks, strict=True):
-            x = nn.functional.pixel_shuffle(up(x), 2).add_(skips.pop())
+            raised = painter_kernels.raised if compiled else _raised
+            x = raised(up, x, skips.pop())  # type: ignore[arg-type]
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, vector)
-        x = self.out(silu(self.out_norm(x)))
-        x = nn.functional.pixel_shuffle(x, 2)
-        return blended(x, condition, self.hold, lit)
+        x = self.out(active(self.out_norm, x))
+        if compiled:
+            return painter_kernels.blend(x, condition.warped[:, :3], condition.seen, lit, HOLD if self.hold else None)
+        return blended(nn.functional.pixel_shuffle(x, 2), condition, self.hold, lit)
 
     def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor, maps: bool = False) -> Tensor:
         """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`.
@@ -246,12 +251,10 @@ def unit_layout(layout: Tensor, out: Tensor | None = None) -> Tensor:
     whole = layout.dtype == torch.uint8
     if out is None:
         return layout.float().mul_(1 / 255) if whole else layout
-    pieces = zip(out, layout, strict=True) if out.device.type == "cpu" else [(out, layout)]  # one of them fits into a processor's cache
-    for place, one in pieces:
-        place.copy_(one)
-        if whole:
-            place.mul_(1 / 255)
-    return out
+    if whole and worth_compiling(out):
+        return painter_kernels.unit_layout(layout, out)
+    out.copy_(layout)
+    return out.mul_(1 / 255) if whole else out
 
 
 def blended(x: Tensor, condition: Condition, hold: bool, lit: Tensor | None = None) -> Tensor:
@@ -270,6 +273,18 @@ def blended(x: Tensor, condition: Condition, hold: bool, lit: Tensor | None = No
     if not hold:
         return painted
     return torch.lerp(painted, warped, ((keep - HOLD[0]) * (1 / (HOLD[1] - HOLD[0]))).clamp(0, 1))
+
+
+def active(norm: nn.GroupNorm, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """SiLU of normalised x [B, C, h, w], of it times `scale` plus `shift` [B, C] where these are given."""
+    if worth_compiling(x):
+        return painter_kernels.norm_silu(norm, x, scale, shift)
+    x = norm(x)
+    return silu(x if scale is None else torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]))  # type: ignore[index]
+
+
+def _raised(up: nn.Conv2d, x: Tensor, skip: Tensor) -> Tensor:
+    return nn.functional.pixel_shuffle(up(x), 2).add_(skip)
 
 
 def silu(x: Tensor) -> Tensor:

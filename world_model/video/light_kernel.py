@@ -7,17 +7,21 @@ import math
 import numpy as np
 from numba import njit
 
+from .kernel_math import exponential
+
 PANE = 0.1  # the least that a window may be of its wall
+_ROWS = 16  # that are summed at once: memory is read in longer pieces
 _LEAST = 1e-6  # of inverse depths squared
 _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no depth
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def light_picture(images, looks, weights, sums, light, facade, windows, haze, beyond, above, sides, places, gain, nowhere, out):
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def light_picture(images, bits, looks, weights, sums, light, facade, windows, haze, beyond, above, sides, places, gain, nowhere, out):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
         images: float32, as `LearnedLight.forward` has them.
+        bits: the same memory as whole numbers.
         looks: [4, H, W], see `gaze.gaze`.
         weights: [6, C] of three colours and of what base colours count more.
         sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
@@ -49,36 +53,41 @@ def light_picture(images, looks, weights, sums, light, facade, windows, haze, be
         for k in range(1, 1 + beyond.shape[1] // 2):
             cos, sin = known * math.cos(k * math.pi * looks[0, 0, u]), known * math.sin(k * math.pi * looks[0, 0, u])
             behind[:, u] += cos * beyond[:, 2 * k - 1] + sin * beyond[:, 2 * k]
-    total = np.empty((11, columns), np.float32)  # of three colours, of more, of clouds, of what stands, and of anything
+    # of some rows at once three colours, more, clouds, what stands, and anything
+    totals = np.empty((_ROWS, 11, columns), np.float32)
     left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):
-        total[:] = 0.0
-        for c in range(channels):
-            values = images[c, row]
-            some = False
-            for u in range(columns):
-                some |= values[u] != 0.0
-            if not some:
-                continue
-            if sums[0, c] != 0.0:
-                for k in range(6):
-                    w = counts[k, c]
+        first_row = row - row % _ROWS
+        if row == first_row:
+            totals[:] = 0.0
+            for c in range(channels):
+                for below in range(row, min(row + _ROWS, rows)):
+                    some = np.int32(0)
                     for u in range(columns):
-                        total[k, u] += w * values[u]
-            if sky <= c < sky + features:
-                for k in range(3):
-                    w = clouds[k, c - sky]
-                    for u in range(columns):
-                        total[6 + k, u] += w * values[u]
-            for k in range(2):
-                if sums[1 + k, c] != 0.0:
-                    for u in range(columns):
-                        total[9 + k, u] += values[u]
+                        some |= bits[c, below, u]
+                    if some == 0:
+                        continue
+                    values, total = images[c, below], totals[below - row]
+                    if sums[0, c] != 0.0:
+                        for k in range(6):
+                            w = counts[k, c]
+                            for u in range(columns):
+                                total[k, u] += w * values[u]
+                    if sky <= c < sky + features:
+                        for k in range(3):
+                            w = clouds[k, c - sky]
+                            for u in range(columns):
+                                total[6 + k, u] += w * values[u]
+                    for k in range(2):
+                        if sums[1 + k, c] != 0.0:
+                            for u in range(columns):
+                                total[9 + k, u] += values[u]
+        total = totals[row - first_row]
         red, green, blue = images[colours, row], images[colours + 1, row], images[colours + 2, row]
         for u in range(columns):
             near = images[depths, row, u]
             depth = max(nearest / max(near * near, np.float32(_LEAST)) - start, np.float32(0.0))
-            through = np.float32(math.exp(many * depth)) if near != 0.0 or many > _LEAST_HAZE else np.float32(0.0)
+            through = exponential(many * depth) if near != 0.0 or many > _LEAST_HAZE else np.float32(0.0)
             left[u] = through * total[10, u]
             bright[u] = through * (one - images[shades, row, u])
         for k in range(3):

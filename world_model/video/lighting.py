@@ -98,7 +98,8 @@ class LearnedLight(nn.Module):
         for picture, gazes, look, place in zip(images.numpy(), whole, appearance.tolist(), out.numpy(), strict=True):
             rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
             fog = (math.exp(GAIN * haze) / _SCALE, GAIN * start * _SCALE, NEAREST, GAIN * gleam)
-            light_picture(picture, gazes, rest, sums, light, facade, windows, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
+            seen = (picture, picture.view(np.int32), gazes)
+            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, sides, places, GAIN, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:

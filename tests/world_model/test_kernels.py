@@ -1,0 +1,112 @@
+"""The compiled kernels say what PyTorch's operations say that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+from xpeng_world.camera import CAMERA
+from xpeng_world.world_model.video import kernel_math, painter_kernels
+from xpeng_world.world_model.video.denoiser import Condition, FrameDenoiser, active
+from xpeng_world.world_model.video.gaze import gaze
+from xpeng_world.world_model.video.layout import CHANNELS, LayoutRasteriser
+from xpeng_world.world_model.video.sizes import SIZES
+
+_spec = importlib.util.spec_from_file_location("drives_local", Path(__file__).parent / "drives_local.py")
+drives = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drives)
+
+POSES = torch.tensor([[30.0, -1.75, 0.0], [-250.0, 400.0, 3.1], [math.nan] * 3])
+
+
+def lively(**changes: object) -> FrameDenoiser:
+    """A tiny painter of random weights."""
+    torch.manual_seed(1)
+    painter = FrameDenoiser(**{**dataclasses.asdict(SIZES["tiny"]), **changes}).eval()
+    for parameter in painter.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return painter
+
+
+def condition(context: int) -> Condition:
+    """What is told of a drive's pictures from three poses, of which the last one is unknown."""
+    size, batch = (CAMERA.height, CAMERA.width), len(POSES)
+    layout = torch.cat([LayoutRasteriser()(scene).channels for scene in drives.drive(batch)[:batch]])
+    seen = torch.ones(batch, 1, *size)
+    seen[:, :, :, :9] = 0
+    warped = (2 * torch.rand(batch, 3 * context, *size) - 1) * seen
+    zero = torch.zeros(batch)
+    return Condition(warped, seen, layout, torch.rand(batch, 8), zero.long(), zero, gaze(POSES))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"light": False}, {"hold": False}, {"light": False, "hold": False}, {"context": 2}, {"sky": False, "ground": False}]
+)
+def test_a_painter_paints_the_same_with_kernels_and_without(monkeypatch: pytest.MonkeyPatch, changes: dict) -> None:
+    painter, level = lively(**changes), torch.tensor([1.0, 0.6, 0.3])
+    told = condition(painter.context)
+    noise = torch.randn(len(POSES), 3, CAMERA.height, CAMERA.width)
+    calls = []
+    stem = painter_kernels.stem
+    monkeypatch.setattr(painter_kernels, "stem", lambda *args: calls.append(1) or stem(*args))
+    with torch.inference_mode():
+        monkeypatch.setattr(kernel_math, "THREADS", 0)
+        plain = painter(noise, level, told)
+        assert not calls
+        monkeypatch.setattr(kernel_math, "THREADS", torch.get_num_threads())
+        assert torch.allclose(painter(noise, level, told), plain, atol=1e-3)
+        assert calls
+        whole = dataclasses.replace(told, layout=told.layout.float() / 255)
+        assert torch.allclose(painter(noise, level, whole), plain, atol=1e-3)
+    with torch.enable_grad():
+        painter(noise, level, told).sum().backward()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("maps", ["sky_map", "ground_maps"])
+def test_maps_are_sampled_the_same(monkeypatch: pytest.MonkeyPatch, maps: str) -> None:
+    found = getattr(lively(), maps)
+    pose = torch.cat((500 * torch.rand(20, 2) - 250, 8 * torch.rand(20, 1) - 4), 1)
+    layout = torch.rand(20, len(CHANNELS), CAMERA.height, CAMERA.width) * (torch.rand(20, 1, CAMERA.height, CAMERA.width) > 0.5) / 12
+    with torch.no_grad():
+        kernel = found(gaze(pose), layout)
+        monkeypatch.setattr(kernel_math, "THREADS", 0)
+        plain = found(gaze(pose), layout)
+    assert plain.abs().max() > 0.3
+    assert torch.allclose(kernel, plain, atol=5e-4)
+
+
+def test_normalising_holds_far_from_zero_and_what_is_no_number_stays_none() -> None:
+    norm = torch.nn.GroupNorm(2, 32)
+    x = (torch.randn(2, 32, 8, 16) + 50).contiguous(memory_format=torch.channels_last)
+    x[1, 3, 2, 2] = math.nan
+    scale, shift = torch.rand(2, 32), torch.randn(2, 32)
+    with torch.no_grad():
+        out = active(norm, x, scale, shift)
+        wanted = torch.nn.functional.silu(norm(x) * scale[:, :, None, None] + shift[:, :, None, None])
+    assert torch.allclose(out[0], wanted[0], atol=2e-3)
+    assert out[1, :16].isnan().all()
+    assert torch.allclose(out[1, 16:], wanted[1, 16:], atol=2e-3)
+
+
+def test_the_exponential_is_as_exact_as_float32_and_ends() -> None:
+    values = np.linspace(-80, 80, 4001).astype(np.float32)
+    found = np.empty_like(values)
+
+    @njit
+    def fill(values, out):
+        for k in range(len(values)):
+            out[k] = kernel_math.exponential(values[k])
+
+    fill(values, found)
+    assert np.allclose(found, np.exp(values.astype(np.float64)), rtol=4e-6)
+    ends = np.array([-1e9, 1e9], np.float32)
+    fill(ends, found[:2])
+    assert found[0] < 1e-37
+    assert 1e37 < found[1] < np.inf
