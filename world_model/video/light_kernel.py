@@ -16,7 +16,7 @@ _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no 
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def light_picture(images, bits, looks, weights, sums, light, facade, windows, haze, beyond, above, sides, places, gain, nowhere, out):
+def light_picture(images, bits, looks, weights, sums, light, facade, windows, haze, beyond, above, sides, places, nowhere, out):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
@@ -34,32 +34,33 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
         above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[7]`.
         sides: [S, 2] directions.
         places: where the channels of colours, normals, inverse depth, shade, walls with windows, windows, lit ones and the sky begin.
-        gain: of all parameters.
         nowhere: height of what is not sky.
         out: float32.
     """
     colours, normals, depths, shades, walls, panes, lit, sky = places
     channels, rows, columns = images.shape
     features, one = above.shape[1] - 3, np.float32(1.0)
-    lamps, more_lamps = (light * gain).astype(np.float32), (facade * gain).astype(np.float32)
-    counts, clouds = weights * sums[0] * gain, above[:, 3:] * gain
-    counts, clouds = counts.astype(np.float32), clouds.astype(np.float32)
-    rises = (above[:, :3] * gain).astype(np.float32)
     many, start, nearest, gleam = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2]), np.float32(haze[3])
     behind = np.empty((3, columns), np.float32)
     for u in range(columns):
-        known = gain if looks[1, 0, u] > nowhere else 0.0
-        behind[:, u] = gain * beyond[:, 0]
-        for k in range(1, 1 + beyond.shape[1] // 2):
-            cos, sin = known * math.cos(k * math.pi * looks[0, 0, u]), known * math.sin(k * math.pi * looks[0, 0, u])
-            behind[:, u] += cos * beyond[:, 2 * k - 1] + sin * beyond[:, 2 * k]
+        for k in range(3):
+            behind[k, u] = beyond[k, 0]
+        if looks[1, 0, u] > nowhere:
+            for wave in range(1, 1 + beyond.shape[1] // 2):
+                angle = wave * math.pi * looks[0, 0, u]
+                cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+                for k in range(3):
+                    behind[k, u] += cos * beyond[k, 2 * wave - 1] + sin * beyond[k, 2 * wave]
     # of some rows at once three colours, more, clouds, what stands, and anything
     totals = np.empty((_ROWS, 11, columns), np.float32)
     left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):
         first_row = row - row % _ROWS
         if row == first_row:
-            totals[:] = 0.0
+            for below in range(_ROWS):
+                for k in range(11):
+                    for u in range(columns):
+                        totals[below, k, u] = 0.0
             for c in range(channels):
                 for below in range(row, min(row + _ROWS, rows)):
                     some = np.int32(0)
@@ -70,12 +71,12 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                     values, total = images[c, below], totals[below - row]
                     if sums[0, c] != 0.0:
                         for k in range(6):
-                            w = counts[k, c]
+                            w = weights[k, c]
                             for u in range(columns):
                                 total[k, u] += w * values[u]
                     if sky <= c < sky + features:
                         for k in range(3):
-                            w = clouds[k, c - sky]
+                            w = above[k, 3 + c - sky]
                             for u in range(columns):
                                 total[6 + k, u] += w * values[u]
                     for k in range(2):
@@ -104,24 +105,24 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                 share = images[walls, row, u] * each
                 if images[lit, row, u] != 0.0:
                     for k in range(3):
-                        around = max(one - np.float32(gain) * windows[1, k] * images[panes, row, u], np.float32(PANE))
-                        total[3 + k, u] += np.float32(gain) * windows[0, k] * images[lit, row, u] / around
+                        around = max(one - windows[1, k] * images[panes, row, u], np.float32(PANE))
+                        total[3 + k, u] += windows[0, k] * images[lit, row, u] / around
                 if share == 0.0:
-                    first, second, third = lamps[0, 0] + lamps[0, 1] * z, lamps[1, 0] + lamps[1, 1] * z, lamps[2, 0] + lamps[2, 1] * z
+                    first, second, third = light[0, 0] + light[0, 1] * z, light[1, 0] + light[1, 1] * z, light[2, 0] + light[2, 1] * z
                     for s in range(sides.shape[0]):
                         facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
-                        first += lamps[0, 2 + s] * facing
-                        second += lamps[1, 2 + s] * facing
-                        third += lamps[2, 2 + s] * facing
+                        first += light[0, 2 + s] * facing
+                        second += light[1, 2 + s] * facing
+                        third += light[2, 2 + s] * facing
                 else:
-                    first = lamps[0, 0] + lamps[0, 1] * z + share * (more_lamps[0, 0] + more_lamps[0, 1] * z)
-                    second = lamps[1, 0] + lamps[1, 1] * z + share * (more_lamps[1, 0] + more_lamps[1, 1] * z)
-                    third = lamps[2, 0] + lamps[2, 1] * z + share * (more_lamps[2, 0] + more_lamps[2, 1] * z)
+                    first = light[0, 0] + light[0, 1] * z + share * (facade[0, 0] + facade[0, 1] * z)
+                    second = light[1, 0] + light[1, 1] * z + share * (facade[1, 0] + facade[1, 1] * z)
+                    third = light[2, 0] + light[2, 1] * z + share * (facade[2, 0] + facade[2, 1] * z)
                     for s in range(sides.shape[0]):
                         facing = max(sides[s, 0] * x + sides[s, 1] * y, np.float32(0.0))
-                        first += (lamps[0, 2 + s] + share * more_lamps[0, 2 + s]) * facing
-                        second += (lamps[1, 2 + s] + share * more_lamps[1, 2 + s]) * facing
-                        third += (lamps[2, 2 + s] + share * more_lamps[2, 2 + s]) * facing
+                        first += (light[0, 2 + s] + share * facade[0, 2 + s]) * facing
+                        second += (light[1, 2 + s] + share * facade[1, 2 + s]) * facing
+                        third += (light[2, 2 + s] + share * facade[2, 2 + s]) * facing
                 total[0, u] += kept * (one + total[3, u]) * red[u] * first
                 total[1, u] += kept * (one + total[4, u]) * green[u] * second
                 total[2, u] += kept * (one + total[5, u]) * blue[u] * third
@@ -133,5 +134,5 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
             if height > nowhere and left[u] < one:
                 seen, height = one - left[u], max(height, -one)
                 for k in range(3):
-                    out[k, row, u] += seen * (rises[k, 0] + height * (rises[k, 1] + height * rises[k, 2]))
+                    out[k, row, u] += seen * (above[k, 0] + height * (above[k, 1] + height * above[k, 2]))
             out[3, row, u] = left[u]
