@@ -31,6 +31,22 @@ def _pick(texels, turn, y, around, share, out, row, u):
         out[k, row, u] = a * texels[above, left, k] + b * texels[above, right, k] + c * texels[below, left, k] + d * texels[below, right, k]
 
 
+@njit(inline="always", fastmath=True, error_model="numpy")
+def _looks_there(looks, layout, covers, row, nowhere, cover):
+    """Whether any pixel of a row looks at the map, by `looks` [W] of it; if so, how much of each some channels cover, into `cover` [W]."""
+    farthest = looks[0]
+    for u in range(len(looks)):
+        farthest = max(farthest, looks[u])
+    if farthest <= nowhere:
+        return False
+    for u in range(len(looks)):
+        cover[u] = 0.0
+    for c in covers:
+        for u in range(len(looks)):
+            cover[u] += layout[c, row, u]
+    return True
+
+
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def sample_ground(looks, layout, covers, texels, span, shares, nowhere, out):
     """Sample one of the maps, as `terrain.GroundMaps` says.
@@ -50,15 +66,8 @@ def sample_ground(looks, layout, covers, texels, span, shares, nowhere, out):
     cover = np.empty(width, np.float32)
     for b in range(batch):
         for row in range(height):
-            farthest = looks[b, 2, row, 0]
-            for u in range(width):
-                farthest = max(farthest, looks[b, 2, row, u])
-            if farthest <= nowhere:
+            if not _looks_there(looks[b, 2, row], layout[b], covers, row, nowhere, cover):
                 continue
-            cover[:] = 0.0
-            for c in covers:
-                for u in range(width):
-                    cover[u] += layout[b, c, row, u]
             for u in range(width):
                 if cover[u] != 0.0 and looks[b, 2, row, u] > nowhere:
                     y = looks[b, 3, row, u] * often
@@ -74,15 +83,8 @@ def sample_sky(looks, layout, covers, texels, nowhere, out):
     cover = np.empty(width, np.float32)
     for b in range(batch):
         for row in range(height):
-            highest = looks[b, 1, row, 0]
-            for u in range(width):
-                highest = max(highest, looks[b, 1, row, u])
-            if highest <= nowhere:
+            if not _looks_there(looks[b, 1, row], layout[b], covers, row, nowhere, cover):
                 continue
-            cover[:] = 0.0
-            for c in covers:
-                for u in range(width):
-                    cover[u] += layout[b, c, row, u]
             for u in range(width):
                 if cover[u] < one and looks[b, 1, row, u] > nowhere:
                     y = min(max((looks[b, 1, row, u] + one) * half * rows - half, np.float32(0.0)), np.float32(rows - 1))
