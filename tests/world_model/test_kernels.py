@@ -25,6 +25,12 @@ _spec.loader.exec_module(drives)
 POSES = torch.tensor([[30.0, -1.75, 0.0], [-250.0, 400.0, 3.1], [math.nan] * 3])
 
 
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads there are, kernels are used."""
+    monkeypatch.setattr(kernel_math, "THREADS", torch.get_num_threads())
+
+
 def lively(**changes: object) -> FrameDenoiser:
     """A tiny painter of random weights."""
     torch.manual_seed(1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...scene import Appearance
 from . import painter_kernels, terrain
-from .kernel_math import worth_compiling
+from .kernel_math import kernels_suit
 from .layout import CHANNELS
 from .lighting import LIT, LearnedLight
 from .sky import FEATURES, SkyMap
@@ -170,7 +170,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         lit = x[:, -LIT:-1] if self.lighting is not None else None
         vector = vectors(level, condition, span, self.spans).to(x.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
-        compiled = worth_compiling(x)
+        compiled = kernels_suit(x)
         squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
         if compiled:
             x = painter_kernels.stem(x, squares, self.stem.bias)  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def unit_layout(layout: Tensor, out: Tensor | None = None) -> Tensor:
     whole = layout.dtype == torch.uint8
     if out is None:
         return layout.float().mul_(1 / 255) if whole else layout
-    if whole and worth_compiling(out):
+    if whole and kernels_suit(out):
         return painter_kernels.unit_layout(layout, out)
     out.copy_(layout)
     return out.mul_(1 / 255) if whole else out
@@ -277,7 +277,7 @@ def blended(x: Tensor, condition: Condition, hold: bool, lit: Tensor | None = No
 
 def active(norm: nn.GroupNorm, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
     """SiLU of normalised x [B, C, h, w], of it times `scale` plus `shift` [B, C] where these are given."""
-    if worth_compiling(x):
+    if kernels_suit(x):
         return painter_kernels.norm_silu(norm, x, scale, shift)
     x = norm(x)
     return silu(x if scale is None else torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]))  # type: ignore[index]

@@ -14,7 +14,7 @@ _TURNS = np.float32(1 / math.log(2))
 _MOST = np.float32(125.0)  # powers of two of float32, nearly
 
 
-def worth_compiling(images: torch.Tensor) -> bool:
+def kernels_suit(images: torch.Tensor) -> bool:
     """Whether images are such that the kernels can be used and are worth it: no gradient, float32, on a CPU, with few threads."""
     plain = images.device.type == "cpu" and images.dtype == torch.float32
     return plain and not torch.is_grad_enabled() and torch.get_num_threads() <= THREADS

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...scene import Appearance
 from .gaze import NOWHERE
+from .kernel_math import kernels_suit
 from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, NEAREST
 from .light_kernel import PANE, light_picture
 
@@ -81,7 +82,7 @@ class LearnedLight(nn.Module):
             appearance: [B] Appearance or UNKNOWN_APPEARANCE.
             out: where the result is written, if given.
         """
-        if not torch.is_grad_enabled() and images.device.type == "cpu" and images.dtype == self.rest.dtype == torch.float32:
+        if kernels_suit(images) and self.rest.dtype == torch.float32:
             out = torch.empty(len(images), LIT, *images.shape[2:]) if out is None else out
             return self._compiled(images, looks, appearance, out)
         made = self._plain(images, looks, appearance)

@@ -48,44 +48,33 @@ def _looks_there(looks, layout, covers, row, nowhere, cover):
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def sample_ground(looks, layout, covers, texels, span, shares, nowhere, out):
-    """Sample one of the maps, as `terrain.GroundMaps` says.
+def sample_map(looks, layout, covers, texels, shift, often, around, shares, nowhere, out):
+    """Sample a map [R, C, F] that begins again along columns into out [B, F, H, W] of zeros.
 
     Args:
-        looks: [B, 4, H, W], see `gaze.gaze`.
+        looks: [B, 2, H, W] where pixels look, along columns and rows.
         layout: [B, C, H, W] in [0, 1].
-        covers: channels that say how much of a pixel there is of such ground.
-        texels: [S, S, F].
-        span: m after which the map begins again.
-        shares: [H] of its features, by how long a pixel is.
-        nowhere: place of what is not ground.
-        out: [B, F, H, W] of zeros.
+        covers: its channels of what shows the map, or, where that is not `around`, of what hides it.
+        texels: [R, C, F].
+        shift: of places.
+        often: times that the map fits into a unit of places.
+        around: whether it begins again along rows, too; else its border goes on.
+        shares: [H] of its features, by row of the picture.
+        nowhere: place of what does not look at it.
+        out: of zeros.
     """
     batch, _, height, width = out.shape
-    often, side = np.float32(1.0 / span), texels.shape[0]
-    cover = np.empty(width, np.float32)
-    for b in range(batch):
-        for row in range(height):
-            if not _looks_there(looks[b, 2, row], layout[b], covers, row, nowhere, cover):
-                continue
-            for u in range(width):
-                if cover[u] != 0.0 and looks[b, 2, row, u] > nowhere:
-                    y = looks[b, 3, row, u] * often
-                    y = (y - math.floor(y)) * side - np.float32(0.5)
-                    _pick(texels, looks[b, 2, row, u] * often, y, True, cover[u] * shares[row], out[b], row, u)
-
-
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def sample_sky(looks, layout, covers, texels, nowhere, out):
-    """Sample the panorama [R, C, F] into out [B, F, H, W] of zeros, as `sky.SkyMap` says; the other arguments are as of `sample_ground`."""
-    batch, _, height, width = out.shape
-    rows, one, half = texels.shape[0], np.float32(1.0), np.float32(0.5)
+    rows, zero, one, half = texels.shape[0], np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    shift, often = np.float32(shift), np.float32(often)
     cover = np.empty(width, np.float32)
     for b in range(batch):
         for row in range(height):
             if not _looks_there(looks[b, 1, row], layout[b], covers, row, nowhere, cover):
                 continue
             for u in range(width):
-                if cover[u] < one and looks[b, 1, row, u] > nowhere:
-                    y = min(max((looks[b, 1, row, u] + one) * half * rows - half, np.float32(0.0)), np.float32(rows - 1))
-                    _pick(texels, (looks[b, 0, row, u] + one) * half, y, False, one - cover[u], out[b], row, u)
+                share = shares[row] * (cover[u] if around else max(one - cover[u], zero))
+                if share != zero and looks[b, 1, row, u] > nowhere:
+                    y = (looks[b, 1, row, u] + shift) * often
+                    y = (y - math.floor(y) if around else y) * rows - half
+                    y = y if around else min(max(y, zero), np.float32(rows - 1))
+                    _pick(texels, (looks[b, 0, row, u] + shift) * often, y, around, share, out[b], row, u)

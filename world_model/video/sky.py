@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .gaze import NOWHERE
-from .kernel_math import worth_compiling
+from .kernel_math import kernels_suit
 from .layout import COVER_CHANNELS
-from .map_kernels import sample_sky
+from .map_kernels import sample_map
 
 ROWS, COLUMNS = 32, 480
 FEATURES = 6
@@ -34,10 +34,11 @@ class SkyMap(nn.Module):
             directions: [B, 4, H, W], see `gaze.gaze`.
             layout: [B, C, H, W] in [0, 1].
         """
-        if worth_compiling(layout):
+        if kernels_suit(layout):
             out = torch.zeros(len(directions), FEATURES, *directions.shape[2:])
             texels = (GAIN * self.panorama).permute(1, 2, 0).contiguous().numpy()
-            sample_sky(directions.numpy(), layout.numpy(), np.arange(layout.shape[1])[COVER_CHANNELS], texels, NOWHERE, out.numpy())
+            hides, whole = np.arange(layout.shape[1])[COVER_CHANNELS], np.ones(directions.shape[2], np.float32)
+            sample_map(directions[:, :2].numpy(), layout.numpy(), hides, texels, 1.0, 0.5, False, whole, NOWHERE, out.numpy())
             return out
         height = directions.shape[2]
         if directions.device.type == "cpu":  # most of a picture is below the horizon, but graphs of a GPU want fixed shapes

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ...camera import CAMERA
 from .gaze import NOWHERE, PERIOD, begun_again
-from .kernel_math import worth_compiling
+from .kernel_math import kernels_suit
 from .layout import CHANNEL
-from .map_kernels import sample_ground
+from .map_kernels import sample_map
 
 SPANS = (32.0, PERIOD)  # m after which asphalt and grass begin again
 TEXELS = (96, 128)  # to a side
@@ -38,7 +38,7 @@ class GroundMaps(nn.Module):
             layout: [B, C, H, W] in [0, 1].
         """
         height, above = looks.shape[2], 0
-        if worth_compiling(layout):
+        if kernels_suit(layout):
             return self._compiled(looks, layout)
         if looks.device.type == "cpu":  # graphs of a GPU want fixed shapes
             above = height - int((looks[:, 2] > NOWHERE).any(2).any(0).sum())
@@ -66,7 +66,7 @@ class GroundMaps(nn.Module):
             channels = np.array([CHANNEL[name] for name in names])
             last = (GAIN * texels).permute(1, 2, 0).contiguous().numpy()
             shares = (3 * span / texels.shape[-1] / lengths).clamp(max=1).numpy()
-            sample_ground(looks.numpy(), layout.numpy(), channels, last, span, shares, NOWHERE, place.numpy())
+            sample_map(looks[:, 2:4].numpy(), layout.numpy(), channels, last, 0.0, 1 / span, True, shares, NOWHERE, place.numpy())
         return out
 
 
