@@ -6,14 +6,11 @@ nothing of a part of the sky that comes into view.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .gaze import NOWHERE
-from .kernel_math import kernels_suit
 from .layout import COVER_CHANNELS
-from .map_kernels import sample_map
 
 ROWS, COLUMNS = 32, 480
 FEATURES = 6
@@ -34,12 +31,6 @@ class SkyMap(nn.Module):
             directions: [B, 4, H, W], see `gaze.gaze`.
             layout: [B, C, H, W] in [0, 1].
         """
-        if kernels_suit(layout):
-            out = torch.zeros(len(directions), FEATURES, *directions.shape[2:])
-            texels = (GAIN * self.panorama).permute(1, 2, 0).contiguous().numpy()
-            hides, whole = np.arange(layout.shape[1])[COVER_CHANNELS], np.ones(directions.shape[2], np.float32)
-            sample_map(directions[:, :2].numpy(), layout.numpy(), hides, texels, 1.0, 0.5, False, whole, NOWHERE, out.numpy())
-            return out
         height = directions.shape[2]
         if directions.device.type == "cpu":  # most of a picture is below the horizon, but graphs of a GPU want fixed shapes
             rows = int((directions[:, 1] > NOWHERE).any(2).any(0).sum())

@@ -6,15 +6,12 @@ it has been seen, blurred by being moved every step; what comes into view it say
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...camera import CAMERA
 from .gaze import NOWHERE, PERIOD, begun_again
-from .kernel_math import kernels_suit
 from .layout import CHANNEL
-from .map_kernels import sample_map
 
 SPANS = (32.0, PERIOD)  # m after which asphalt and grass begin again
 TEXELS = (96, 128)  # to a side
@@ -38,8 +35,6 @@ class GroundMaps(nn.Module):
             layout: [B, C, H, W] in [0, 1].
         """
         height, above = looks.shape[2], 0
-        if kernels_suit(layout):
-            return self._compiled(looks, layout)
         if looks.device.type == "cpu":  # graphs of a GPU want fixed shapes
             above = height - int((looks[:, 2] > NOWHERE).any(2).any(0).sum())
             looks, layout = looks[:, :, above:], layout[:, :, above:]
@@ -57,17 +52,6 @@ class GroundMaps(nn.Module):
             share = cover.unsqueeze(1) * known * (3 * span / side / length).clamp(max=1)  # type: ignore[union-attr]
             found.append(picked * share)
         return nn.functional.pad(torch.cat(found, 1), (0, 0, above, 0))
-
-    def _compiled(self, looks: Tensor, layout: Tensor) -> Tensor:
-        """What `forward` says, in one thread and a third faster."""
-        out = torch.zeros(len(looks), FEATURES * len(TEXELS), *looks.shape[2:])
-        lengths = pixel_lengths(looks.shape[2], looks.device).squeeze(1)
-        for texels, span, names, place in zip(self.maps, SPANS, _COVERS, out.split(FEATURES, 1), strict=True):
-            channels = np.array([CHANNEL[name] for name in names])
-            last = (GAIN * texels).permute(1, 2, 0).contiguous().numpy()
-            shares = (3 * span / texels.shape[-1] / lengths).clamp(max=1).numpy()
-            sample_map(looks[:, 2:4].numpy(), layout.numpy(), channels, last, 0.0, 1 / span, True, shares, NOWHERE, place.numpy())
-        return out
 
 
 def pixel_lengths(height: int, device: torch.device) -> Tensor:
