@@ -171,9 +171,10 @@ def test_the_sky_is_what_its_panorama_and_the_height_say_and_nothing_hides_it_bu
             made.start.zero_()
 
 
-def test_the_kernel_says_what_gradients_are_asked_for() -> None:
+@pytest.mark.parametrize("beam", [False, True])
+def test_the_kernel_says_what_gradients_are_asked_for(beam: bool) -> None:
     torch.manual_seed(0)
-    made = LearnedLight(len(CHANNELS) + 6 + 3, sky=6)
+    made = LearnedLight(len(CHANNELS) + 6 + 3, sky=6, beam=beam)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     known = gaze(torch.tensor([[0.0, 0.0, 1.0], [5.0, 2.0, -2.0], [math.nan] * 3]))
@@ -184,6 +185,25 @@ def test_the_kernel_says_what_gradients_are_asked_for() -> None:
         assert made(images, known, looks, apart[:, 1:5]).data_ptr() == apart[:, 1:5].data_ptr()
     assert torch.allclose(apart[:, 1:5], made(images, known, looks), atol=1e-5)
     assert (apart[:, [0, 5]] == 7.0).all()  # nothing beside it
+
+
+def test_headlamps_light_the_same_pixels_of_every_picture_and_of_its_crops() -> None:
+    made = LearnedLight(len(CHANNELS), beam=True)
+    for parameter in made.parameters():
+        parameter.data.zero_()
+    made.beam.data[int(Appearance.DUSK), 1, 20:24, 30:34] = 0.3 / GAIN
+    empty, looks = torch.zeros(2, len(CHANNELS), 64, 128), torch.full((2, 4, 64, 128), NOWHERE)
+    weathers = torch.tensor([int(Appearance.DUSK), int(Appearance.DAYLIGHT)])
+    for learning in (False, True):
+        with torch.set_grad_enabled(learning):
+            lit = made(empty, looks, weathers)
+            assert lit[0, 1, 42:46, 62:66].tolist() == [[pytest.approx(0.3)] * 4] * 4
+            assert lit[0, 1].sum().item() == pytest.approx(0.3 * 64, rel=1e-4)
+            assert not lit[1].any()
+            assert not lit[0, [0, 2, 3]].any()
+            crop = made(empty[..., 40:104], looks[..., 40:104], weathers, column=40)
+            assert torch.allclose(crop, lit[..., 40:104], atol=1e-6)
+    assert made(torch.zeros(1, len(CHANNELS), 128, 256), torch.full((1, 4, 128, 256), NOWHERE), weathers[:1])[0, 1, 88, 128] > 0.29
 
 
 def noise(painter: FrameDenoiser) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,6 +230,11 @@ def test_light_that_is_new_to_a_painter_changes_nothing_and_is_kept() -> None:
         longer = dataclasses.replace(asked, warped=torch.cat((asked.warped, torch.rand_like(asked.warped)), 1))
         take_over(more, new)
         assert torch.allclose(more(noisy, level, longer), new(noisy, level, asked), atol=1e-5)
+        dark, lit = FrameDenoiser(**{**dict(new.config), "beam": False}), new_painter("tiny")
+        take_over(dark, again)
+        take_over(lit, dark)
+        assert torch.equal(lit(noisy, level, asked), dark(noisy, level, asked))
+        assert not torch.equal(lit(noisy, level, asked), new(noisy, level, asked))
     with pytest.raises(ValueError, match=r"'out\.weight' of shape"):
         take_over(new_painter("tiny", light=False), new)
 

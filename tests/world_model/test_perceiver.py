@@ -42,15 +42,15 @@ def test_a_world_trained_with_a_perceiver_is_nearer_to_what_the_driver_sees(tmp_
     store = build_store([drives.painted_clip()], tmp_path / "store")
     perceiver = Perceiver.load(SHIPPED / "micro")
     apart = {}
-    for weight in (0.0, 10.0):
+    for weight in (0.0, 1.0):
         told = {"perceiver": str(SHIPPED / "micro"), "perceiver_weight": weight}
         trainer = WorldTrainer(drives.short_training(tmp_path / "run", samples=10**6, learning_rate=3e-3, light_steps=0, **told), store)
         seen = []
         trainer.perceiver.forward = lambda painted, true, seen=seen: seen.append(Perceiver.forward(perceiver, painted, true)) or seen[-1]
-        for _ in range(40):
+        for _ in range(30):
             trainer.train_step()
-        apart[weight] = sum(float(one.detach()) for one in seen[-10:])
-    assert apart[10.0] < 0.8 * apart[0.0], apart
+        apart[weight] = sum(float(one.detach()) for one in seen[10:])
+    assert apart[1.0] < 0.8 * apart[0.0], apart
 
 
 def test_what_cannot_be_a_perceiver_is_refused(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def corrupted_condition(
         appearance=torch.where(draw() < config.drop_appearance, torch.full_like(appearance, UNKNOWN_APPEARANCE), appearance),
         context_noise=context_noise,
         gaze=gaze,
+        column=column,
     )
 
 

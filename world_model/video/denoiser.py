@@ -35,6 +35,7 @@ class DenoiserConfig:
     sky: bool = True  # whether there is a learned panorama of the sky
     ground: bool = True  # whether there are learned maps of the ground
     light: bool = True  # whether the layout comes in learned light, too, and may stand for what is painted
+    beam: bool = True  # whether that light has a picture of what the ego's headlamps light
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
     context: int = 1  # previous frames that it is shown
     hold: bool = True  # whether it can leave the warped frame as it is, see `blended`
@@ -51,6 +52,7 @@ class Condition:
     appearance: Tensor  # [B] Appearance or UNKNOWN_APPEARANCE
     context_noise: Tensor  # [B] in [0, 1], how corrupted the warped frame is
     gaze: Tensor  # [B, 4, H, W] where pixels look, see `gaze.gaze`
+    column: int = 0  # of the camera's picture at which these begin, if they are crops
 
 
 class Modulation(nn.Module):
@@ -124,6 +126,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         hold: bool = False,
         ground: bool = False,
         light: bool = False,
+        beam: bool = False,
     ) -> None:
         super().__init__()
         self.warp, self.spans, self.context, self.hold = warp, spans, context, hold
@@ -137,7 +140,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
         clouds, ground_features = FEATURES if sky else 0, 2 * terrain.FEATURES if ground else 0
         told = layout_channels + clouds + 3 * (context - 1) + ground_features  # as of `told_images`
-        self.lighting = LearnedLight(told, clouds, layout_channels, ground_features) if light else None
+        self.lighting = LearnedLight(told, clouds, layout_channels, ground_features, beam) if light else None
         self.stem = nn.Conv2d(4 * (3 + 3 + 1 + told + (LIT if light else 0)), widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -193,7 +196,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             return painter_kernels.blend(x, condition.warped[:, :3], condition.seen, lit, HOLD if self.hold else None)
         return blended(nn.functional.pixel_shuffle(x, 2), condition, self.hold, lit)
 
-    def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor, maps: bool = False) -> Tensor:
+    def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor, maps: bool = False, column: int = 0) -> Tensor:
         """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`.
 
         Gradients reach the maps of the sky and the ground with `maps` alone.
@@ -203,7 +206,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             layout = unit_layout(layout[:, : self.layout_channels])
             past = layout.new_zeros(len(layout), 3 * (self.context - 1), *layout.shape[2:])
             told = told_images(layout, gaze, past, self.sky_map, self.ground_maps)
-        return self.lighting(told, gaze, appearance)[:, :3]
+        return self.lighting(told, gaze, appearance, column=column)[:, :3]
 
 
 def told_images(layout: Tensor, gaze: Tensor, past: Tensor, sky: SkyMap | None, ground: terrain.GroundMaps | None) -> Tensor:
@@ -228,7 +231,7 @@ def gathered(
     if torch.is_grad_enabled():
         told = told_images(unit_layout(layout), condition.gaze, past, sky, ground)
         with torch.no_grad():  # light learns from pictures alone, see `fit_light`; it would make up for how little of it is taken
-            lit = none if light is None else light(told, condition.gaze, condition.appearance)
+            lit = none if light is None else light(told, condition.gaze, condition.appearance, column=condition.column)
         return torch.cat((*painted, told, lit), 1)
     above = lambda layout: sky(condition.gaze, layout) if sky is not None else none
     below = lambda layout: ground(condition.gaze, layout) if ground is not None else none
@@ -242,7 +245,7 @@ def gathered(
         if place is not image:
             place.copy_(image)
     if light is not None:
-        light(out[:, sum(sizes[: len(painted)]) : -LIT], condition.gaze, condition.appearance, places[-1])
+        light(out[:, sum(sizes[: len(painted)]) : -LIT], condition.gaze, condition.appearance, places[-1], condition.column)
     return out
 
 

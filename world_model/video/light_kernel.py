@@ -16,7 +16,7 @@ _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no 
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def light_picture(images, bits, looks, weights, sums, light, facade, windows, haze, beyond, above, sides, places, nowhere, out):
+def light_picture(images, bits, looks, weights, sums, light, facade, windows, haze, beyond, above, beam, sides, places, nowhere, out):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
@@ -32,6 +32,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
             of what it takes from base colours that the ground keeps.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
         above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[7]`.
+        beam: [3, H, W] what is added in the end, or [3, 0, 0] for nothing.
         sides: [S, 2] directions.
         places: where the channels of colours, normals, inverse depth, shade, walls with windows, windows, lit ones and the sky begin.
         nowhere: height of what is not sky.
@@ -136,3 +137,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                 for k in range(3):
                     out[k, row, u] += seen * (above[k, 0] + height * (above[k, 1] + height * above[k, 2]))
             out[3, row, u] = left[u]
+        if beam.shape[1] != 0:
+            for k in range(3):
+                for u in range(columns):
+                    out[k, row, u] += beam[k, row, u]

@@ -30,6 +30,7 @@ _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
 )
 _SCALE = 100.0  # m, of depths
 _SIDES, _WAVES, _RISES = 8, 9, 3
+_BEAM = (32, 64)  # rows and columns of what a camera always sees
 _MAPS = 0.3  # how much features of maps are weighed at first
 GAIN = 10.0  # of everything over the parameters, as of the sky
 
@@ -41,11 +42,11 @@ class LearnedLight(nn.Module):
     own: Tensor
     covers: Tensor
 
-    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS), ground: int = 0) -> None:
+    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS), ground: int = 0, beam: bool = False) -> None:
         """Light of so many images: those of the layout first, so many of the open sky next, and so many of the ground at the end.
 
         The linear rest is of all but the sky. What maps say is weighed at random at first, as both these and their weights would else be 0,
-        where neither learns.
+        where neither learns. With `beam` a picture of its own is added to every one, wherever the camera looks: what headlamps light.
         """
         super().__init__()
         looks = len(Appearance) + 1
@@ -67,13 +68,14 @@ class LearnedLight(nn.Module):
         self.own[[CHANNEL[name] for name in _OWN]] = 1.0
         self._sky = slice(layout, layout + sky)  # images of it
         self.own[self._sky] = 0.0
+        self.beam = nn.Parameter(torch.zeros(looks, 3, *_BEAM)) if beam else None
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
         for weights in (self.above.data[..., _RISES:], self.rest.data[:, :3, inputs - ground :]):
             nn.init.normal_(weights, std=_MAPS / GAIN)
         self.register_buffer("covers", torch.zeros(2, inputs), persistent=False)  # what stands, and anything
         self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = 1.0
 
-    def forward(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor | None = None, column: int = 0) -> Tensor:
         """Colours [B, 3, H, W], from 0 to 1 for white, and how much of a pixel is things that haze leaves to be seen [B, 1, H, W].
 
         Args:
@@ -81,26 +83,39 @@ class LearnedLight(nn.Module):
             looks: [B, 4, H, W] where pixels look, see `gaze.gaze`.
             appearance: [B] Appearance or UNKNOWN_APPEARANCE.
             out: where the result is written, if given.
+            column: of the camera's picture, twice as wide as high, at which a crop of it begins.
         """
+        beam = self._beam(appearance, column, images.shape[2:])
         if kernels_suit(images) and self.rest.dtype == torch.float32:
             out = torch.empty(len(images), LIT, *images.shape[2:]) if out is None else out
-            return self._compiled(images, looks, appearance, out)
+            return self._compiled(images, looks, appearance, beam, out)
         made = self._plain(images, looks, appearance)
+        if beam is not None:
+            made = torch.cat((made[:, :3] + beam, made[:, 3:]), 1)
         return made if out is None else out.copy_(made)
 
-    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor) -> Tensor:
-        """What `_plain` says, one picture after the other in one thread and about twice as fast, written into `out`."""
+    def _beam(self, appearance: Tensor, column: int, size: torch.Size) -> Tensor | None:
+        """What is added to pictures of so many rows and columns, [B, 3, H, W]; None for nothing."""
+        if self.beam is None:
+            return None
+        rows, columns = size
+        whole = nn.functional.interpolate(GAIN * self.beam[appearance], (rows, 2 * rows), mode="bilinear")
+        return whole[..., column : column + columns]
+
+    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, beam: Tensor | None, out: Tensor) -> Tensor:
+        """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
         parameters = (self.rest, self.light, self.facade, windows, self.gleam, self.haze, self.start, self.beyond, self.above)
         weights = [(GAIN * parameter).detach().numpy() for parameter in parameters]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
         places = tuple(part.start for part in (COLOUR, _NORMAL, _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW, self._sky))
-        for picture, gazes, look, place in zip(images.numpy(), whole, appearance.tolist(), out.numpy(), strict=True):
+        beams = np.zeros((len(images), 3, 0, 0), np.float32) if beam is None else beam.contiguous().numpy()
+        for picture, gazes, look, added, place in zip(images.numpy(), whole, appearance.tolist(), beams, out.numpy(), strict=True):
             rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
             fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam)
             seen = (picture, picture.view(np.int32), gazes)
-            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, sides, places, NOWHERE, place)
+            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, added, sides, places, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:

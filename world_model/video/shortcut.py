@@ -54,7 +54,8 @@ def shortcut_targets(
     if not len(rows):
         return target
     begin, whole, t = noisy[rows], span[rows].view(-1, 1, 1, 1), level[rows].view(-1, 1, 1, 1)
-    told = Condition(**{field.name: getattr(condition, field.name)[rows] for field in dataclasses.fields(condition)})
+    parts = {field.name: getattr(condition, field.name) for field in dataclasses.fields(condition)}
+    told = Condition(**{name: part[rows] if isinstance(part, Tensor) else part for name, part in parts.items()})
     half = whole / 2
     shorter = torch.where(half.flatten() < min(SPANS), 0.0, half.flatten())
     first = painter(begin, level[rows], told, shorter).float().clamp(-1, 1)

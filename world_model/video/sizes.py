@@ -34,7 +34,7 @@ def new_painter(
     """A painter with fresh weights; transformers have no maps of the ground and no light."""
     config = replace(SIZES[size], warp=warp, spans=spans, sky=sky, context=context)
     if isinstance(config, DenoiserConfig):
-        config = replace(config, ground=ground, light=light)
+        config = replace(config, ground=ground, light=light, beam=light)
     return PAINTERS[type(config)](**asdict(config))
 
 
@@ -84,6 +84,8 @@ def take_over(painter: Painter, trained: Painter) -> None:
             shared = min(above.shape[2], known["lighting.above"].shape[2])  # features of a panorama come last, and one may have none
             above[..., :shared] = known["lighting.above"][..., :shared]
             known["lighting.above"] = above
+            if trained.lighting.beam is None and painter.lighting.beam is not None:
+                known["lighting.beam"] = torch.zeros_like(wanted["lighting.beam"])
         else:
             known |= {name: value for name, value in wanted.items() if name.startswith("lighting.")}
             for name in ("out.weight", "out.bias"):

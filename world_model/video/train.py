@@ -275,7 +275,7 @@ class WorldTrainer:
         if self.perceiver is not None:
             total = total + config.perceiver_weight * self.perceiver(predicted, target)
         if self._has_light:  # apart from what is painted with it
-            light = self.model.lit(layout, condition.gaze, condition.appearance, self._maps_are_new)
+            light = self.model.lit(layout, condition.gaze, condition.appearance, self._maps_are_new, samples.column)
             total = total + light_loss(light, samples.frames[:, 1].to(device), layout.float() / 255, samples.has_scene.to(device))
         return total, predicted.clamp(-1, 1)
 
