@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def shortcut_targets(
     if not len(rows):
         return target
     begin, whole, t = noisy[rows], span[rows].view(-1, 1, 1, 1), level[rows].view(-1, 1, 1, 1)
-    parts = {field.name: getattr(condition, field.name) for field in dataclasses.fields(condition)}
+    parts: dict[str, Any] = {field.name: getattr(condition, field.name) for field in dataclasses.fields(condition)}
     told = Condition(**{name: part[rows] if isinstance(part, Tensor) else part for name, part in parts.items()})
     half = whole / 2
     shorter = torch.where(half.flatten() < min(SPANS), 0.0, half.flatten())
