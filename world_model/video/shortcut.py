@@ -56,7 +56,7 @@ def shortcut_targets(
         return target
     begin, whole, t = noisy[rows], span[rows].view(-1, 1, 1, 1), level[rows].view(-1, 1, 1, 1)
     parts: dict[str, Any] = {field.name: getattr(condition, field.name) for field in dataclasses.fields(condition)}
-    told = Condition(**{name: part[rows] if isinstance(part, Tensor) else part for name, part in parts.items()})
+    told = Condition(**(parts | {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}))
     half = whole / 2
     shorter = torch.where(half.flatten() < min(SPANS), 0.0, half.flatten())
     first = painter(begin, level[rows], told, shorter).float().clamp(-1, 1)
