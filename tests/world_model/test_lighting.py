@@ -36,9 +36,9 @@ NOWHERE_KNOWN = torch.full((1, 4, 1, 1), NOWHERE)
 
 
 @torch.no_grad()
-def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: float = 0.0) -> LearnedLight:
+def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: float = 0.0, beam: bool = False) -> LearnedLight:
     """Light from the east, so much haze in a metre, of this brightness."""
-    made = LearnedLight(len(CHANNELS))
+    made = LearnedLight(len(CHANNELS), beam=beam)
     for parameter in made.parameters():
         parameter.zero_()
     made.light[..., 0] = ambient / GAIN
@@ -95,7 +95,7 @@ def test_lit_windows_are_as_bright_whatever_share_of_a_pixel_they_fill() -> None
 
 
 def test_what_the_ground_mirrors_may_come_through_the_haze() -> None:
-    made, road = light(ambient=1.0, haze=1 / 200), torch.zeros(1, len(CHANNELS), 1, 1)
+    made, road = light(ambient=1.0, haze=1 / 200, beam=True), torch.zeros(1, len(CHANNELS), 1, 1)
     road[0, CHANNEL["road"]], road[0, CHANNEL["inverse_depth"]] = 1.0, math.sqrt(NEAREST / 50)
     road[0, COLOUR] = torch.tensor(COLOURS).view(3, 1, 1)
     left = math.exp(-0.25)
@@ -105,6 +105,12 @@ def test_what_the_ground_mirrors_may_come_through_the_haze() -> None:
         kept = left + share * (1 - left)
         assert seen(made, road) == pytest.approx([kept * c for c in COLOURS] + [left], abs=1e-5)
         assert seen(made, wall(50.0)) == pytest.approx([left * c for c in COLOURS] + [left], abs=1e-5)
+        kerb = road.clone()
+        kerb[0, CHANNEL["road"]], kerb[0, CHANNEL["ground"]] = 0.0, 1.0
+        assert seen(made, kerb) == pytest.approx([left * c for c in COLOURS] + [left], abs=1e-5)
+        shaded = road.clone()
+        shaded[0, CHANNEL["shade"]] = 0.5
+        assert seen(made, shaded) == pytest.approx([(0.5 * left + share * (1 - 0.5 * left)) * c for c in COLOURS] + [left], abs=1e-5)
 
 
 def test_what_is_far_fades_and_the_sky_is_nothing() -> None:
@@ -232,6 +238,7 @@ def test_light_that_is_new_to_a_painter_changes_nothing_and_is_kept() -> None:
         assert torch.allclose(more(noisy, level, longer), new(noisy, level, asked), atol=1e-5)
         dark, lit = FrameDenoiser(**{**dict(new.config), "beam": False}), new_painter("tiny")
         take_over(dark, again)
+        dark.lighting.gleam.zero_()  # which is of asphalt alone where there is a beam
         take_over(lit, dark)
         assert torch.equal(lit(noisy, level, asked), dark(noisy, level, asked))
         assert not torch.equal(lit(noisy, level, asked), new(noisy, level, asked))

@@ -24,12 +24,12 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
         bits: the same memory as whole numbers.
         looks: [4, H, W], see `gaze.gaze`.
         weights: [6, C] of three colours and of what base colours count more.
-        sums: [3, C] 1 or 0: of what `weights` count, of what stands, and of anything.
+        sums: [4, C] 1 or 0: of what `weights` count, of what stands, of anything, and of asphalt.
         light: [3, 2 + S] ambient, more from above, and from the sides.
         facade: [3, 2 + S] how that of walls with windows differs.
         windows: [2, 3] how much more the wall around counts in a lit one, and how much darker than that wall one is.
         haze: how much of it there is in a metre, where it begins in m, the depth in m at which the inverse of depth is 1, and the share
-            of what it takes from base colours that the ground keeps.
+            of what it and shade take from base colours that asphalt keeps, or if the last is False all that does not stand.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
         above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[7]`.
         beam: [3, H, W] what is added in the end, or [3, 0, 0] for nothing.
@@ -40,6 +40,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
     """
     colours, normals, depths, shades, walls, panes, lit, sky = places
     channels, rows, columns = images.shape
+    asphalt = haze[4]
     features, one = above.shape[1] - 3, np.float32(1.0)
     many, start, nearest, gleam = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2]), np.float32(haze[3])
     behind = np.empty((3, columns), np.float32)
@@ -52,14 +53,14 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                 cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
                 for k in range(3):
                     behind[k, u] += cos * beyond[k, 2 * wave - 1] + sin * beyond[k, 2 * wave]
-    # of some rows at once three colours, more, clouds, what stands, and anything
-    totals = np.empty((_ROWS, 11, columns), np.float32)
+    # of some rows at once three colours, more, clouds, what stands, anything, and asphalt
+    totals = np.empty((_ROWS, 12, columns), np.float32)
     left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):
         first_row = row - row % _ROWS
         if row == first_row:
             for below in range(_ROWS):
-                for k in range(11):
+                for k in range(12):
                     for u in range(columns):
                         totals[below, k, u] = 0.0
             for c in range(channels):
@@ -80,7 +81,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                             w = above[k, 3 + c - sky]
                             for u in range(columns):
                                 total[6 + k, u] += w * values[u]
-                    for k in range(2):
+                    for k in range(3):
                         if sums[1 + k, c] != 0.0:
                             for u in range(columns):
                                 total[9 + k, u] += values[u]
@@ -98,7 +99,8 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
         for u in range(columns):
             if red[u] + green[u] + blue[u] != 0.0:
                 stands = total[9, u]
-                kept = bright[u] + gleam * max(one - stands, np.float32(0.0)) * (one - bright[u])
+                wet = total[11, u] if asphalt else max(one - stands, np.float32(0.0))
+                kept = bright[u] + gleam * wet * (one - bright[u])
                 each = one / max(stands, np.float32(0.05))
                 x = (images[normals, row, u] * 2 - stands) * each
                 y = (images[normals + 1, row, u] * 2 - stands) * each

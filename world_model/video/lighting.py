@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...scene import Appearance
 from .gaze import NOWHERE
 from .kernel_math import kernels_suit
-from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, NEAREST
+from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, MARKING_CHANNELS, NEAREST
 from .light_kernel import PANE, light_picture
 
 _OWN = (  # what has no base colour, or shines by itself
@@ -25,6 +25,7 @@ _OWN = (  # what has no base colour, or shines by itself
 LIT = 4  # images that it makes: three of colours, and what haze leaves of things
 _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
 STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
+_ASPHALT = [CHANNEL["road"], CHANNEL["junction"], *MARKING_CHANNELS]  # what mirrors lamps when it is wet
 _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
     slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade", "facade", "window", "lit")
 )
@@ -57,7 +58,7 @@ class LearnedLight(nn.Module):
         self.facade = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # how that of walls with windows differs
         self.shine = nn.Parameter(torch.zeros(looks, 3))  # how much more the wall around counts in a lit window
         self.pane = nn.Parameter(torch.full((looks, 3), 0.5 / GAIN))  # how much darker than that wall a window is
-        self.gleam = nn.Parameter(torch.zeros(looks, 1))  # share of what haze takes from base colours that the ground keeps
+        self.gleam = nn.Parameter(torch.zeros(looks, 1))  # share of what haze and shade take from base colours that asphalt keeps
         self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
         self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
         self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
@@ -72,8 +73,8 @@ class LearnedLight(nn.Module):
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
         for weights in (self.above.data[..., _RISES:], self.rest.data[:, :3, inputs - ground :]):
             nn.init.normal_(weights, std=_MAPS / GAIN)
-        self.register_buffer("covers", torch.zeros(2, inputs), persistent=False)  # what stands, and anything
-        self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = 1.0
+        self.register_buffer("covers", torch.zeros(3, inputs), persistent=False)  # what stands, anything, and asphalt
+        self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = self.covers[2, _ASPHALT] = 1.0
 
     def forward(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor | None = None, column: int = 0) -> Tensor:
         """Colours [B, 3, H, W], from 0 to 1 for white, and how much of a pixel is things that haze leaves to be seen [B, 1, H, W].
@@ -102,6 +103,10 @@ class LearnedLight(nn.Module):
         whole = nn.functional.interpolate(GAIN * self.beam[appearance], (rows, 2 * rows), mode="bilinear")
         return whole[..., column : column + columns]
 
+    def _wet(self, asphalt: Tensor, standing: Tensor) -> Tensor:
+        """What mirrors lamps when it is wet: asphalt, or for weights from before there was a beam all that does not stand."""
+        return (1 - standing).clamp_min(0) if self.beam is None else asphalt
+
     def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, beam: Tensor | None, out: Tensor) -> Tensor:
         """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
@@ -113,7 +118,7 @@ class LearnedLight(nn.Module):
         beams = np.zeros((len(images), 3, 0, 0), np.float32) if beam is None else beam.contiguous().numpy()
         for picture, gazes, look, added, place in zip(images.numpy(), whole, appearance.tolist(), beams, out.numpy(), strict=True):
             rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
-            fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam)
+            fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam, self.beam is not None)
             seen = (picture, picture.view(np.int32), gazes)
             light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, added, sides, places, NOWHERE, place)
         return out
@@ -125,7 +130,7 @@ class LearnedLight(nn.Module):
         flat = images.flatten(2)
         sky = nn.functional.pad(self.above[..., _RISES:], (self._sky.start, self.own.numel() - self._sky.stop))
         sums = torch.bmm(torch.cat((of(self.rest * self.own), of(sky), self.covers.expand(batch, -1, -1)), 1), flat)
-        colour, more, clouds, standing, cover = sums.split((3, 3, 3, 1, 1), 1)
+        colour, more, clouds, standing, cover, asphalt = sums.split((3, 3, 3, 1, 1, 1), 1)
         normals = (2 * flat[:, _NORMAL] - standing) / standing.clamp_min(0.05)
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
         windowed = flat[:, _FACADE] / standing.clamp_min(0.05)
@@ -135,7 +140,7 @@ class LearnedLight(nn.Module):
         bright = left * (1 - flat[:, _SHADE])
         around = (1 - column(self.pane) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
         more = torch.addcmul(more, column(self.shine), flat[:, _LIT_WINDOW] / around)
-        kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
+        kept = torch.addcmul(bright, column(self.gleam) * self._wet(asphalt, standing), 1 - bright)
         things = torch.addcmul(colour * bright, flat[:, COLOUR] * light, (1 + more) * kept)
         left = (left * cover).view(batch, 1, height, width)
         behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
