@@ -29,7 +29,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
         facade: [3, 2 + S] how that of walls with windows differs.
         windows: [2, 3] how much more the wall around counts in a lit one, and how much darker than that wall one is.
         haze: how much of it there is in a metre, where it begins in m, the depth in m at which the inverse of depth is 1, and the share
-            of what it and shade take from base colours that asphalt keeps, or if the last is False all that does not stand.
+            of what it takes from base colours that the ground keeps; if the last is True those of asphalt are added as they are.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
         above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[7]`.
         beam: [3, H, W] what is added in the end, or [3, 0, 0] for nothing.
@@ -40,7 +40,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
     """
     colours, normals, depths, shades, walls, panes, lit, sky = places
     channels, rows, columns = images.shape
-    asphalt = haze[4]
+    as_they_are = haze[4]
     features, one = above.shape[1] - 3, np.float32(1.0)
     many, start, nearest, gleam = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2]), np.float32(haze[3])
     behind = np.empty((3, columns), np.float32)
@@ -99,8 +99,12 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
         for u in range(columns):
             if red[u] + green[u] + blue[u] != 0.0:
                 stands = total[9, u]
-                wet = total[11, u] if asphalt else max(one - stands, np.float32(0.0))
-                kept = bright[u] + gleam * wet * (one - bright[u])
+                added = np.float32(0.0)
+                if as_they_are:
+                    added = total[11, u]
+                    kept = (one - added) * bright[u]
+                else:
+                    kept = bright[u] + gleam * max(one - stands, np.float32(0.0)) * (one - bright[u])
                 each = one / max(stands, np.float32(0.05))
                 x = (images[normals, row, u] * 2 - stands) * each
                 y = (images[normals + 1, row, u] * 2 - stands) * each
@@ -126,9 +130,9 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                         first += (light[0, 2 + s] + share * facade[0, 2 + s]) * facing
                         second += (light[1, 2 + s] + share * facade[1, 2 + s]) * facing
                         third += (light[2, 2 + s] + share * facade[2, 2 + s]) * facing
-                total[0, u] += kept * (one + total[3, u]) * red[u] * first
-                total[1, u] += kept * (one + total[4, u]) * green[u] * second
-                total[2, u] += kept * (one + total[5, u]) * blue[u] * third
+                total[0, u] += red[u] * (added + kept * (one + total[3, u]) * first)
+                total[1, u] += green[u] * (added + kept * (one + total[4, u]) * second)
+                total[2, u] += blue[u] * (added + kept * (one + total[5, u]) * third)
         for k in range(3):
             for u in range(columns):
                 out[k, row, u] = total[k, u] + total[6 + k, u] + behind[k, u] * (one - left[u])

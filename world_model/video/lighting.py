@@ -58,7 +58,8 @@ class LearnedLight(nn.Module):
         self.facade = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # how that of walls with windows differs
         self.shine = nn.Parameter(torch.zeros(looks, 3))  # how much more the wall around counts in a lit window
         self.pane = nn.Parameter(torch.full((looks, 3), 0.5 / GAIN))  # how much darker than that wall a window is
-        self.gleam = nn.Parameter(torch.zeros(looks, 1))  # share of what haze and shade take from base colours that asphalt keeps
+        # share of what haze takes from base colours that the ground keeps; with a beam those of asphalt are seen as they are
+        self.gleam = None if beam else nn.Parameter(torch.zeros(looks, 1))
         self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
         self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
         self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
@@ -100,17 +101,15 @@ class LearnedLight(nn.Module):
         if self.beam is None:
             return None
         rows, columns = size
-        whole = nn.functional.interpolate(GAIN * self.beam[appearance], (rows, 2 * rows), mode="bilinear")
+        chosen = nn.functional.embedding(appearance, self.beam.flatten(1))  # sums gradients in the same order every time
+        whole = nn.functional.interpolate(GAIN * chosen.view(-1, *self.beam.shape[1:]), (rows, 2 * rows), mode="bilinear")
         return whole[..., column : column + columns]
-
-    def _wet(self, asphalt: Tensor, standing: Tensor) -> Tensor:
-        """What mirrors lamps when it is wet: asphalt, or for weights from before there was a beam all that does not stand."""
-        return (1 - standing).clamp_min(0) if self.beam is None else asphalt
 
     def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, beam: Tensor | None, out: Tensor) -> Tensor:
         """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
-        parameters = (self.rest, self.light, self.facade, windows, self.gleam, self.haze, self.start, self.beyond, self.above)
+        gleam = torch.zeros_like(self.haze) if self.gleam is None else self.gleam
+        parameters = (self.rest, self.light, self.facade, windows, gleam, self.haze, self.start, self.beyond, self.above)
         weights = [(GAIN * parameter).detach().numpy() for parameter in parameters]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
@@ -118,7 +117,7 @@ class LearnedLight(nn.Module):
         beams = np.zeros((len(images), 3, 0, 0), np.float32) if beam is None else beam.contiguous().numpy()
         for picture, gazes, look, added, place in zip(images.numpy(), whole, appearance.tolist(), beams, out.numpy(), strict=True):
             rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
-            fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam, self.beam is not None)
+            fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam, self.gleam is None)
             seen = (picture, picture.view(np.int32), gazes)
             light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, added, sides, places, NOWHERE, place)
         return out
@@ -140,8 +139,12 @@ class LearnedLight(nn.Module):
         bright = left * (1 - flat[:, _SHADE])
         around = (1 - column(self.pane) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
         more = torch.addcmul(more, column(self.shine), flat[:, _LIT_WINDOW] / around)
-        kept = torch.addcmul(bright, column(self.gleam) * self._wet(asphalt, standing), 1 - bright)
-        things = torch.addcmul(colour * bright, flat[:, COLOUR] * light, (1 + more) * kept)
+        if self.gleam is None:  # what wet asphalt mirrors has come through the rain in the layout, and nothing shades it
+            share = torch.addcmul(asphalt, (1 - asphalt) * bright, light * (1 + more))
+        else:
+            kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
+            share = light * ((1 + more) * kept)
+        things = torch.addcmul(colour * bright, flat[:, COLOUR], share)
         left = (left * cover).view(batch, 1, height, width)
         behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
         lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)

@@ -59,8 +59,8 @@ def take_over(painter: Painter, trained: Painter) -> None:
     """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
 
     It paints as the other does until it is trained: layout channels and earlier frames that are new to it and the span of a step have
-    weights of 0, as has light that is new, and new maps of the sky and of the ground and a new beam are 0 themselves. But what the ground
-    mirrors is of asphalt alone from then on if the beam is new.
+    weights of 0, as has light that is new, and new maps of the sky and of the ground and a new beam are 0 themselves. But where the beam
+    is new what wet asphalt mirrors is lit as the layout says from then on.
 
     Raises:
         ValueError: a painter of another kind or size.
