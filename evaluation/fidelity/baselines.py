@@ -30,6 +30,19 @@ class Generator(Protocol):
 
 
 @torch.inference_mode()
+def painted(generator: Generator, track: Track, frame: Tensor, actions: Tensor, seed: int) -> Iterator[Tensor]:
+    """Paint the scenes of tracks one after the other, each from the model's own last picture: [B, H, W, 3] at columns 1, 2, ...
+
+    Arguments as of `rollout`.
+    """
+    seeds = torch.arange(track.batch_size) + seed
+    for column in range(1, track.steps):
+        step = torch.full((track.batch_size,), column, dtype=torch.int64)
+        frame = generator.next(track.scene(column - 1), track.scene(column), frame, actions[:, column - 1], seeds, step)
+        yield frame[..., :3]
+
+
+@torch.inference_mode()
 def rollout(
     generator: Generator, track: Track, frame: Tensor, actions: Tensor, mean: Tensor, seed: int
 ) -> Iterator[tuple[dict[str, Tensor], Layout]]:
@@ -51,21 +64,18 @@ def rollout(
     from ...world_model.video.generator import shown_layout
 
     rasteriser = LayoutRasteriser()
-    generated, first = frame, frame.permute(0, 3, 1, 2).float()
+    first = frame.permute(0, 3, 1, 2).float()
     height, width = first.shape[-2:]
     v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     origin = torch.stack((u, v)).expand(track.batch_size, 2, height, width)  # where each pixel was in the first picture
-    seeds = torch.arange(track.batch_size) + seed
-    for column in range(1, track.steps):
+    for column, generated in enumerate(painted(generator, track, frame, actions, seed), 1):
         previous, scene = track.scene(column - 1), track.scene(column)
-        step = torch.full((track.batch_size,), column, dtype=torch.int64)
-        generated = generator.next(previous, scene, generated, actions[:, column - 1], seeds, step)
         layout = rasteriser(scene, previous)
         shown = shown_layout(layout, scene, previous, generator.layout_level)
         origin, _ = warp(origin, shown.flow)
         warped, _ = warp(first, origin)
         pictures = {
-            "generated": generated[..., :3],
+            "generated": generated,
             "copied": frame,
             "warped": warped.permute(0, 2, 3, 1).round().to(torch.uint8),
             "mean": mean.expand_as(frame),

@@ -146,8 +146,8 @@ class _Measurement:
 
     @cached_property
     def rolled(self) -> Rollouts | None:
-        steps = self.config.horizon * SECOND
-        found = rollouts.roll_out(self.generator, self.clips, self.mean, self.config.seed, steps, self.config.strips)
+        steps, judged = self.config.horizon * SECOND, self.config.part in ("pictures", "all")
+        found = rollouts.roll_out(self.generator, self.clips, self.mean if judged else None, self.config.seed, steps, self.config.strips)
         if found is None:
             after = f" after the first {self.config.start * SECOND}" * (self.config.start > 0)
             print(f"no clip has more than {steps} frames{after}, so nothing is said of rollouts of {self.config.horizon} s")
@@ -182,7 +182,7 @@ class _Measurement:
             return {}
         seed, fresh = self.config.seed, None
         if rolled.steps >= 2 * WINDOW:
-            fresh = rollouts.restarted(self.generator, self.clips, self.mean, seed, rolled.steps, WINDOW)
+            fresh = rollouts.restarted(self.generator, self.clips, seed, rolled.steps, WINDOW)
         return obedience_figures(rolled, probes) | agreement_figures(rolled, probes) | frechet_figures(rolled, fresh, seed)
 
     def outcomes(self) -> dict[str, Estimate]:

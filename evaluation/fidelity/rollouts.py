@@ -16,7 +16,7 @@ from ...scene import DT, AgentKind, Scene, Track
 from ...world_model.video.layout import LayoutRasteriser
 from ..bootstrap import Estimate, bootstrap
 from ..pictures import decibels
-from .baselines import BASELINES, METHODS, Generator, rollout
+from .baselines import BASELINES, METHODS, Generator, painted, rollout
 from .pictures import SECOND, track_of
 from .regions import REGIONS, of_known, region_db, region_errors, region_mae, region_masks
 
@@ -34,8 +34,8 @@ class Rollouts:
     track: Track  # [N, K + 1]
     true: Tensor  # [N, K + 1, H, W, 3] uint8
     generated: Tensor  # the same
-    sums: dict[str, Tensor]  # by method, [N, K, R, 3] as of `region_errors`
-    near: dict[str, Tensor]  # by method, [N, K, 2]: squared error and pixels of large near vehicles
+    sums: dict[str, Tensor]  # by method, [N, K, R, 3] as of `region_errors`; empty for those that are not judged
+    near: dict[str, Tensor]  # by method, [N, K, 2]: squared error and pixels of large near vehicles; likewise
     strips: list[dict[str, list[Tensor]]]  # pictures by method at STRIP_STEPS, of the first clips
 
     @property
@@ -44,8 +44,11 @@ class Rollouts:
         return self.true.shape[1] - 1
 
 
-def roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: int, steps: int, strips: int) -> Rollouts | None:
-    """Paint `steps` frames of every clip that has more; None where none has."""
+def roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor | None, seed: int, steps: int, strips: int) -> Rollouts | None:
+    """Paint `steps` frames of every clip that has more; None where none has.
+
+    Without a `mean` picture they are not judged: nothing is painted but the model's pictures, which takes half the time.
+    """
     long_enough = [clip for clip in clips if clip.steps > steps]
     if not long_enough:
         return None
@@ -53,22 +56,38 @@ def roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: in
     bar = tqdm(total=len(long_enough) * steps, desc="painting", unit="frame", disable=None)
     for begin in range(0, len(long_enough), TOGETHER):
         group = long_enough[begin : begin + TOGETHER]
-        parts.append(_roll_out(generator, group, mean, seed + begin, steps, max(0, strips - begin), bar))
+        if mean is None:
+            parts.append(_painted(generator, group, seed + begin, steps, bar))
+        else:
+            parts.append(_roll_out(generator, group, mean, seed + begin, steps, max(0, strips - begin), bar))
     bar.close()
     return Rollouts(
         track=Track.cat([part.track for part in parts]),
         true=torch.cat([part.true for part in parts]),
         generated=torch.cat([part.generated for part in parts]),
-        sums={method: torch.cat([part.sums[method] for part in parts]) for method in METHODS},
-        near={method: torch.cat([part.near[method] for part in parts]) for method in METHODS},
+        sums={method: torch.cat([part.sums[method] for part in parts]) for method in parts[0].sums},
+        near={method: torch.cat([part.near[method] for part in parts]) for method in parts[0].near},
         strips=[strip for part in parts for strip in part.strips],
     )
 
 
+def _driven(clips: Sequence[Clip], columns: slice) -> tuple[Track, Tensor, Tensor]:
+    """Tracks, pictures and actions of clips."""
+    frames, actions = (torch.stack([getattr(clip, name)[columns] for clip in clips]) for name in ("frames", "actions"))
+    return Track.cat([track_of(clip).columns(columns) for clip in clips]), frames, actions
+
+
+def _painted(generator: Generator, clips: Sequence[Clip], seed: int, steps: int, bar: tqdm) -> Rollouts:
+    track, true, actions = _driven(clips, slice(0, steps + 1))
+    generated = [true[:, 0]]
+    for picture in painted(generator, track, true[:, 0], actions, seed):
+        generated.append(picture)
+        bar.update(len(clips))
+    return Rollouts(track, true, torch.stack(generated, 1), {}, {}, [])
+
+
 def _roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: int, steps: int, strips: int, bar: tqdm) -> Rollouts:
-    track = Track.cat([track_of(clip).columns(slice(0, steps + 1)) for clip in clips])
-    true = torch.stack([clip.frames[: steps + 1] for clip in clips])
-    actions = torch.stack([clip.actions[: steps + 1] for clip in clips])
+    track, true, actions = _driven(clips, slice(0, steps + 1))
     rasteriser = LayoutRasteriser()
     sums: dict[str, list[Tensor]] = {method: [] for method in METHODS}
     near: dict[str, list[Tensor]] = {method: [] for method in METHODS}
@@ -90,18 +109,15 @@ def _roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: i
     return Rollouts(track, true, torch.stack(generated, 1), stacked(sums), stacked(near), drawn)
 
 
-def restarted(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: int, steps: int, last: int) -> Tensor:
+def restarted(generator: Generator, clips: Sequence[Clip], seed: int, steps: int, last: int) -> Tensor:
     """The last of `steps` pictures [N, last, H, W, 3] of every clip that has more, painted from the true picture just before them."""
     long_enough = [clip for clip in clips if clip.steps > steps]
     parts = []
     columns = slice(steps - last, steps + 1)
     for begin in range(0, len(long_enough), TOGETHER):
         group = long_enough[begin : begin + TOGETHER]
-        track = Track.cat([track_of(clip).columns(columns) for clip in group])
-        first = torch.stack([clip.frames[steps - last] for clip in group])
-        actions = torch.stack([clip.actions[columns] for clip in group])
-        painted = [pictures["generated"] for pictures, _ in rollout(generator, track, first, actions, mean, seed + begin)]
-        parts.append(torch.stack(painted, 1))
+        track, true, actions = _driven(group, columns)
+        parts.append(torch.stack(list(painted(generator, track, true[:, 0], actions, seed + begin)), 1))
     return torch.cat(parts)
 
 

@@ -250,11 +250,19 @@ def test_frechet_ratio_sees_a_rollout_decay(rolled, monkeypatch):
     assert frechet.frechet_figures(decayed, spoilt[:, 11:], seed=0)["frechet_drift_2s"].value == pytest.approx(1)
 
 
-def test_the_end_of_a_rollout_can_be_begun_anew(recorded, rolled, mean):
+def test_a_rollout_that_is_not_judged_has_the_same_pictures(recorded, rolled):
+    bare = rollouts.roll_out(Painter(), recorded[1], None, seed=0, steps=20, strips=1)
+    assert torch.equal(bare.generated, rolled.generated)
+    assert torch.equal(bare.true, rolled.true)
+    assert (bare.sums, bare.near, bare.strips) == ({}, {}, [])
+    assert rollouts.roll_out(Painter(), recorded[1], None, seed=0, steps=10**4, strips=1) is None
+
+
+def test_the_end_of_a_rollout_can_be_begun_anew(recorded, rolled):
     clips = recorded[1]
-    held = rollouts.restarted(Painter(copies=True), clips, mean, seed=0, steps=20, last=8)
+    held = rollouts.restarted(Painter(copies=True), clips, seed=0, steps=20, last=8)
     assert torch.equal(held, torch.stack([clip.frames[12:13].expand(8, -1, -1, -1) for clip in clips]))
-    painted = rollouts.restarted(Painter(), clips, mean, seed=0, steps=20, last=8)
+    painted = rollouts.restarted(Painter(), clips, seed=0, steps=20, last=8)
     assert torch.equal(painted, rolled.generated[:, 13:])  # of the same scenes, as what it paints does not depend on what came before
 
 
