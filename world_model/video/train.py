@@ -21,9 +21,7 @@ from .corruption import CorruptionConfig, corrupted_condition, draw_levels, show
 from .fit_light import BATCH, fit_light, light_loss
 from .generator import FrameGenerator, to_model
 from .latent import LatentTransformer
-from .layout import CHANNEL
-from .losses import frame_loss
-from .perceiver import Perceiver
+from .layout import AGENT_CHANNELS, CHANNEL, COLOUR, MARKING_CHANNELS, NEAREST, SCENERY_CHANNELS, SIGNAL_CHANNELS
 from .pipeline import FramePipeline, new_scheduler
 from .precision import check_device, resolve_precision
 from .shortcut import draw_spans, shortcut_targets
@@ -33,6 +31,8 @@ from .streams import RolloutStreams
 from .warp import carry
 
 STATE_KIND, STATE_VERSION = "world-training", 1
+MIRRORED_GAIN, SHADE_GAIN = 8.0, 4.0  # times brightness or darkness, where 1 is reached
+NEAR = 10.0  # m, up to where agents and signals have no extra weight for being far
 LIGHT_PACE = 0.3  # learning rate of light, beside that of the rest: what is rare should not wander
 
 
@@ -68,9 +68,6 @@ class TrainWorldConfig:
     region_weight: float = 3.0  # extra weight of agents and signals, half of it on markings
     autoencoder_until: float = 0.3  # share of the schedule in which the autoencoder of size=latent is trained; from then on it stays
     far_weight: float = 1.0  # how much of it, in times, agents and signals have that are far away; 1: as near ones
-    mirrored_weight: float = 1.0  # and how much of it lamps have that a wet road mirrors
-    perceiver: str = "none"  # folder of a frozen car network whose camera branch judges pictures as well
-    perceiver_weight: float = 0.1  # of its difference in the loss
     minutes: float = 0.0  # stop (and keep the state) after this long; 0: no limit
     save_minutes: float = 5.0
     strip_steps: int = 2000  # optimiser steps between sample strips
@@ -79,6 +76,28 @@ class TrainWorldConfig:
     device: str = "cpu"
     resume: bool = True
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
+
+
+def frame_loss(predicted: Tensor, target: Tensor, layout: Tensor, region_weight: float, far_weight: float = 1.0) -> Tensor:
+    """Weighted MSE + L1 + gradient loss of frames [B, 3, H, W] in [-1, 1]; layout [B, C, H, W] in [0, 1] names the regions.
+
+    With `far_weight` the extra weight of agents and signals grows with their distance from NEAR on, to that many times at NEAR times it:
+    those far away have few pixels, and a policy must see them all the same. Lamps that the road mirrors weigh as much as these, and so do
+    kerbs, which have a base colour as well; markings, shade and lit windows weigh half of it.
+    """
+    cover = lambda *names: layout[:, list(names)].sum(1, keepdim=True)
+    moving = cover(*AGENT_CHANNELS, *SIGNAL_CHANNELS).clamp(0, 1)
+    standing = (moving + cover(*SCENERY_CHANNELS)).clamp(0, 1)
+    mirrored = (MIRRORED_GAIN * layout[:, COLOUR].amax(1, keepdim=True) * (1 - standing)).clamp(0, 1)
+    painted = (cover(*MARKING_CHANNELS, CHANNEL["lit"]) + SHADE_GAIN * cover(CHANNEL["shade"])).clamp(0, 1)
+    if far_weight > 1:
+        depth = NEAREST / layout[:, CHANNEL["inverse_depth"]].square().clamp_min(1e-6).unsqueeze(1)
+        moving = moving * (depth / NEAR).clamp(1, far_weight)
+    weight = 1 + region_weight * (moving + mirrored + 0.5 * painted)
+    error = predicted - target
+    main = (weight * (error.square() + 0.25 * error.abs())).mean()
+    gradient = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return main + 0.1 * gradient
 
 
 class WorldTrainer:
@@ -97,11 +116,6 @@ class WorldTrainer:
         shown = (config.warp, config.shortcut > 0, config.sky, config.context, config.ground, config.light)
         make = lambda: new_painter(config.size, *shown).to(config.device)
         self.model = make()
-        self.perceiver = None if config.perceiver == "none" else Perceiver.load(config.perceiver).to(config.device)
-        if self.perceiver is not None and isinstance(self.model, LatentTransformer):
-            raise ConfigError(
-                f"size={config.size} learns latents, which a perceiver does not see; leave perceiver out, or take another size"
-            )
         self._maps_are_new = config.init == "none"
         self._light_is_new = self._has_light = getattr(self.model, "lighting", None) is not None
         if config.init != "none":
@@ -267,13 +281,10 @@ class WorldTrainer:
             noisy = (1 - t) * clean + t * torch.randn(clean.shape, generator=generator).to(device)
             target = shortcut_targets(self.average, clean, noisy, noise_level, span, condition)
             predicted = self.model(noisy, noise_level, condition, span).float()
-            shares, weights = layout.float() / 255, (config.region_weight, config.far_weight, config.mirrored_weight)
-            loss = lambda painted, wanted: frame_loss(painted, wanted, shares, *weights)
+            loss = lambda painted, wanted: frame_loss(painted, wanted, layout.float() / 255, config.region_weight, config.far_weight)
             if isinstance(self.model, LatentTransformer):
                 return self._latent_loss(predicted, target, true, loss, generator)
         total = loss(predicted, target)
-        if self.perceiver is not None:
-            total = total + config.perceiver_weight * self.perceiver(predicted, target)
         if self._has_light:  # apart from what is painted with it
             light = self.model.lit(layout, condition.gaze, condition.appearance, self._maps_are_new, samples.column)
             total = total + light_loss(light, samples.frames[:, 1].to(device), layout.float() / 255, samples.has_scene.to(device))
