@@ -114,6 +114,29 @@ def test_what_the_ground_mirrors_may_come_through_the_haze() -> None:
         assert seen(made, road) == pytest.approx([share * c for c in COLOURS] + [left], abs=1e-5)
 
 
+def test_glass_has_a_base_colour_that_is_learned_and_is_lit_as_bodies_are() -> None:
+    made, glass = light(ambient=0.4, lamp=0.3, haze=1 / 200, beam=True), wall(50.0)
+    glass[0, COLOUR], glass[0, CHANNEL["building"]], glass[0, CHANNEL["cabin"]] = 0.0, 0.0, 1.0
+    left = math.exp(-0.25)
+    assert seen(made, glass) == pytest.approx([0.0] * 3 + [left], abs=1e-5)
+    with torch.no_grad():
+        made.base[DAY, :, 0] = torch.tensor(COLOURS) / GAIN  # of cabins
+    assert seen(made, glass) == pytest.approx([0.7 * left * c for c in COLOURS] + [left], abs=1e-5)
+    assert seen(made, wall(50.0)) == pytest.approx([0.7 * left * c for c in COLOURS] + [left], abs=1e-5)
+    glass[0, COLOUR], glass[0, CHANNEL["body"]], glass[0, CHANNEL["cabin"]] = 0.1, 0.5, 0.5  # and a body beside it
+    assert seen(made, glass) == pytest.approx([0.7 * left * (0.5 * c + 0.1) for c in COLOURS] + [left], abs=1e-5)
+
+
+def test_the_sun_lights_what_leans_towards_it() -> None:
+    made = light(ambient=0.4, beam=True)
+    with torch.no_grad():
+        made.sun[DAY] = torch.tensor([[0.6, 0.0, 0.8], [0.5, 0.4, 0.3]]) / GAIN
+    for normal in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.8, 0.0, 0.6), (-0.8, 0.0, 0.6), (-0.6, 0.0, 0.8), (-1.0, 0.0, 0.0)):
+        facing = max(0.0, 0.6 * normal[0] + 0.8 * normal[2])
+        lit = [(0.4 + facing * sun) * c for sun, c in zip((0.5, 0.4, 0.3), COLOURS, strict=True)]
+        assert seen(made, wall(normal=normal)) == pytest.approx([*lit, 1.0], abs=1e-5)
+
+
 def test_what_is_far_fades_and_the_sky_is_nothing() -> None:
     made = light(ambient=1.0, haze=1 / 200)
     for depth in (2.5, 50.0, 200.0, 700.0):

@@ -35,7 +35,7 @@ class DenoiserConfig:
     sky: bool = True  # whether there is a learned panorama of the sky
     ground: bool = True  # whether there are learned maps of the ground
     light: bool = True  # whether the layout comes in learned light, too, and may stand for what is painted
-    beam: bool = True  # whether that light has a picture of what the ego's headlamps light
+    beam: bool = True  # whether that light knows the ego's headlamps, a sun, and glass
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
     context: int = 1  # previous frames that it is shown
     hold: bool = True  # whether it can leave the warped frame as it is, see `blended`

@@ -16,13 +16,17 @@ _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no 
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def light_picture(images, bits, looks, weights, sums, light, facade, windows, haze, beyond, above, beam, sides, places, nowhere, out):
+def light_picture(
+    images, bits, looks, alike, sun, weights, sums, light, facade, windows, haze, beyond, above, beam, sides, places, nowhere, out
+):
     """Write the colours and what haze leaves of things, [4, H, W], of images [C, H, W] in one weather, whose parameters these are.
 
     Args:
         images: float32, as `LearnedLight.forward` has them.
         bits: the same memory as whole numbers.
         looks: [4, H, W], see `gaze.gaze`.
+        alike: [A] channels of what is always painted alike, and its base colours [3, A].
+        sun: [2, 3] where one more lamp stands, and its colour.
         weights: [6, C] of three colours and of what base colours count more.
         sums: [4, C] 1 or 0: of what `weights` count, of what stands, of anything, and of asphalt.
         light: [3, 2 + S] ambient, more from above, and from the sides.
@@ -40,6 +44,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
     """
     colours, normals, depths, shades, walls, panes, lit, sky = places
     channels, rows, columns = images.shape
+    unsaid, base = alike
     as_they_are = haze[4]
     features, one = above.shape[1] - 3, np.float32(1.0)
     many, start, nearest, gleam = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2]), np.float32(haze[3])
@@ -55,7 +60,7 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                     behind[k, u] += cos * beyond[k, 2 * wave - 1] + sin * beyond[k, 2 * wave]
     # of some rows at once three colours, more, clouds, what stands, anything, and asphalt
     totals = np.empty((_ROWS, 12, columns), np.float32)
-    left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    left, bright, tints = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty((3, columns), np.float32)
     for row in range(rows):
         first_row = row - row % _ROWS
         if row == first_row:
@@ -96,8 +101,15 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
         for k in range(3):
             for u in range(columns):
                 total[k, u] *= bright[u]
+        for k in range(3):
+            for u in range(columns):
+                tints[k, u] = images[colours + k, row, u]
+            for a in range(base.shape[1]):
+                tint, values = base[k, a], images[unsaid[a], row]
+                for u in range(columns):
+                    tints[k, u] += tint * values[u]
         for u in range(columns):
-            if red[u] + green[u] + blue[u] != 0.0:
+            if tints[0, u] != 0.0 or tints[1, u] != 0.0 or tints[2, u] != 0.0:
                 stands = total[9, u]
                 added = np.float32(0.0)
                 if as_they_are:
@@ -130,9 +142,11 @@ def light_picture(images, bits, looks, weights, sums, light, facade, windows, ha
                         first += (light[0, 2 + s] + share * facade[0, 2 + s]) * facing
                         second += (light[1, 2 + s] + share * facade[1, 2 + s]) * facing
                         third += (light[2, 2 + s] + share * facade[2, 2 + s]) * facing
-                total[0, u] += red[u] * (added + kept * (one + total[3, u]) * first)
-                total[1, u] += green[u] * (added + kept * (one + total[4, u]) * second)
-                total[2, u] += blue[u] * (added + kept * (one + total[5, u]) * third)
+                facing = max(sun[0, 0] * x + sun[0, 1] * y + sun[0, 2] * z, np.float32(0.0))
+                first, second, third = first + sun[1, 0] * facing, second + sun[1, 1] * facing, third + sun[1, 2] * facing
+                total[0, u] += added * red[u] + kept * tints[0, u] * (one + total[3, u]) * first
+                total[1, u] += added * green[u] + kept * tints[1, u] * (one + total[4, u]) * second
+                total[2, u] += added * blue[u] + kept * tints[2, u] * (one + total[5, u]) * third
         for k in range(3):
             for u in range(columns):
                 out[k, row, u] = total[k, u] + total[6 + k, u] + behind[k, u] * (one - left[u])

@@ -22,6 +22,8 @@ _OWN = (  # what has no base colour, or shines by itself
     "ground", "verge", "pavement", "road", "junction", "edge", "dash", "centre", "stop", "cabin", "wheel", "window", "lit", "signal",
     "front_lamp", "rear_lamp", "brake_lamp", "stop_lamp", "display", "red", "yellow", "green",
 )  # fmt: skip
+# what is always painted alike, and lit as what has base colours is
+_ALIKE = [CHANNEL[name] for name in ("cabin", "wheel", "signal", "front_lamp", "rear_lamp", "stop_lamp", "display")]
 LIT = 4  # images that it makes: three of colours, and what haze leaves of things
 _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
 STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
@@ -31,6 +33,7 @@ _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
 )
 _SCALE = 100.0  # m, of depths
 _SIDES, _WAVES, _RISES = 8, 9, 3
+_UP = (0.0, 0.0, 0.5 / 10)  # where a sun that nothing is known of stands, over GAIN
 _BEAM = (32, 64)  # rows and columns of what a camera always sees
 _MAPS = 0.3  # how much features of maps are weighed at first
 GAIN = 10.0  # of everything over the parameters, as of the sky
@@ -71,6 +74,9 @@ class LearnedLight(nn.Module):
         self._sky = slice(layout, layout + sky)  # images of it
         self.own[self._sky] = 0.0
         self.beam = nn.Parameter(torch.zeros(looks, 3, *_BEAM)) if beam else None
+        # where one more lamp stands, above as well, and its colour: the sun
+        self.sun = nn.Parameter(torch.tensor([_UP, (0.0, 0.0, 0.0)]).repeat(looks, 1, 1)) if beam else None
+        self.base = nn.Parameter(torch.zeros(looks, 3, len(_ALIKE))) if beam else None  # base colours that the layout leaves unsaid
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
         for weights in (self.above.data[..., _RISES:], self.rest.data[:, :3, inputs - ground :]):
             nn.init.normal_(weights, std=_MAPS / GAIN)
@@ -109,16 +115,18 @@ class LearnedLight(nn.Module):
         """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
         gleam = torch.zeros_like(self.haze) if self.gleam is None else self.gleam
-        parameters = (self.rest, self.light, self.facade, windows, gleam, self.haze, self.start, self.beyond, self.above)
+        base = torch.zeros(len(self.light), 3, 0) if self.base is None else self.base
+        sun = torch.zeros(len(self.light), 2, 3) if self.sun is None else self.sun
+        parameters = (base, sun, self.rest, self.light, self.facade, windows, gleam, self.haze, self.start, self.beyond, self.above)
         weights = [(GAIN * parameter).detach().numpy() for parameter in parameters]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
         places = tuple(part.start for part in (COLOUR, _NORMAL, _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW, self._sky))
         beams = np.zeros((len(images), 3, 0, 0), np.float32) if beam is None else beam.contiguous().numpy()
         for picture, gazes, look, added, place in zip(images.numpy(), whole, appearance.tolist(), beams, out.numpy(), strict=True):
-            rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
+            base, sun, rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
             fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam, self.gleam is None)
-            seen = (picture, picture.view(np.int32), gazes)
+            seen = (picture, picture.view(np.int32), gazes, (np.array(_ALIKE[: base.shape[1]], np.int64), base), sun)
             light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, added, sides, places, NOWHERE, place)
         return out
 
@@ -134,17 +142,21 @@ class LearnedLight(nn.Module):
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
         windowed = flat[:, _FACADE] / standing.clamp_min(0.05)
         light = torch.addcmul(torch.bmm(of(self.light), facing), windowed, torch.bmm(of(self.facade), facing))
+        if self.sun is not None:
+            where, bright = of(self.sun).split(1, 1)
+            light = torch.baddbmm(light, bright.transpose(1, 2), torch.bmm(where, normals).relu_())
         depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
         left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
         bright = left * (1 - flat[:, _SHADE])
         around = (1 - column(self.pane) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
         more = torch.addcmul(more, column(self.shine), flat[:, _LIT_WINDOW] / around)
-        if self.gleam is None:  # what wet asphalt mirrors has come through the rain in the layout, and nothing shades it
-            share = torch.addcmul(asphalt, (1 - asphalt) * bright, light * (1 + more))
+        things, base = colour * bright, flat[:, COLOUR]
+        if self.base is not None:  # what wet asphalt mirrors has come through the rain in the layout, and nothing shades it
+            kept = (1 - asphalt) * bright
+            things, base = torch.addcmul(things, base, asphalt), torch.baddbmm(base, of(self.base), flat[:, _ALIKE])
         else:
             kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
-            share = light * ((1 + more) * kept)
-        things = torch.addcmul(colour * bright, flat[:, COLOUR], share)
+        things = torch.addcmul(things, base, light * (1 + more) * kept)
         left = (left * cover).view(batch, 1, height, width)
         behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
         lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)

@@ -60,7 +60,7 @@ def take_over(painter: Painter, trained: Painter) -> None:
 
     It paints as the other does until it is trained: layout channels and earlier frames that are new to it and the span of a step have
     weights of 0, as has light that is new, and new maps of the sky and of the ground and a new beam are 0 themselves. But where the beam
-    is new what wet asphalt mirrors is lit as the layout says from then on.
+    is new, what wet asphalt mirrors is lit as the layout says from then on.
 
     Raises:
         ValueError: a painter of another kind or size.
@@ -85,8 +85,8 @@ def take_over(painter: Painter, trained: Painter) -> None:
             shared = min(above.shape[2], known["lighting.above"].shape[2])  # features of a panorama come last, and one may have none
             above[..., :shared] = known["lighting.above"][..., :shared]
             known["lighting.above"] = above
-            if trained.lighting.beam is None and painter.lighting.beam is not None:
-                known["lighting.beam"] = torch.zeros_like(wanted["lighting.beam"])
+            for name in {"lighting.beam", "lighting.base", "lighting.sun"} & (wanted.keys() - known.keys()):
+                known[name] = wanted[name]  # which says nothing yet
         else:
             known |= {name: value for name, value in wanted.items() if name.startswith("lighting.")}
             for name in ("out.weight", "out.bias"):
