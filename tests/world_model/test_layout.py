@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import itertools
 import math
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from xpeng_world.camera import CAMERA
 from xpeng_world.road import BUILDINGS, TREES, LaneKind, SceneryKind
 from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.trees import crowns
-from xpeng_world.world_model.video import raster
+from xpeng_world.world_model.video import mesh, raster
 from xpeng_world.world_model.video.faces import Face
 from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, SCENERY_CHANNELS, LayoutRasteriser, composite, without_scenery
-from xpeng_world.world_model.video.mesh import build_mesh
+from xpeng_world.world_model.video.mesh import MESHES_KEPT, MeshCache, build_mesh
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
 
 _spec = importlib.util.spec_from_file_location("roads", Path(__file__).parents[1] / "roads.py")
@@ -313,6 +314,28 @@ def test_trees_have_round_or_conical_crowns(rasterise, kind) -> None:
         assert columns.max() + 1 == pytest.approx(max(u for u, _ in places), abs=1.3)
     normals = build_mesh(road).solid_normal
     assert np.allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-5)
+
+
+def test_a_mesh_is_built_once_for_each_map_however_it_is_padded(monkeypatch) -> None:
+    built = []
+    monkeypatch.setattr(mesh, "build_mesh", lambda road: built.append(road) or build_mesh(road))
+    monkeypatch.setattr(MeshCache, "_built", OrderedDict())
+    small, large = roads.crossing(scenery=True), roads.straight_road(length=150.0)
+    both = type(small).cat([large, small])
+    ours, theirs = MeshCache(), MeshCache()
+    first = ours.get(small)
+    assert ours.get(both, 1) is theirs.get(both, 1) is theirs.get(small) is first
+    assert ours.get(both, 0) is theirs.get(large)
+    assert len(built) == 2
+    higher = dataclasses.replace(small, signal_head=small.signal_head + torch.tensor([0.0, 0.0, 0.5, 0.0]))  # the masts are as well
+    assert ours.get(higher) is not first
+    painted = dataclasses.replace(small, scenery_colour=small.scenery_colour + 0.1)
+    assert all(ours.get(painted) is not other for other in (first, ours.get(higher)))
+    assert ours.get(dataclasses.replace(small, phase_offset=small.phase_offset + 1.0)) is first
+    for step in range(MESHES_KEPT + 1):
+        ours.get(dataclasses.replace(large, width=large.width + 0.01 * step))
+    assert len(MeshCache._built) == MESHES_KEPT
+    assert ours.get(dataclasses.replace(small)) is not first  # the one that was not asked for longest has gone
 
 
 def test_ego_motion_is_the_previous_pose_seen_from_now() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,12 @@ from ...road import BUILDINGS, TREES, RoadMap, SceneryKind
 from ...roadside import BARRIER, BARRIER_BESIDE, BARRIER_STEEL, STEEL, has_barrier, mast
 from ...trees import BARK, crowns, tones, trunks
 from .faces import Face
+
+MESHES_KEPT = 64
+_SHAPING = (  # the fields of a map that a mesh depends on, but for its junctions
+    "centreline", "width", "speed_limit", "kind", "successors", "left", "right", "left_border", "right_border", "stop_line", "signal_head",
+    "signal_lane", "scenery", "scenery_colour", "scenery_kind", "traffic_side",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -203,11 +211,14 @@ def build_mesh(road: RoadMap) -> RoadMesh:
 
 
 class MeshCache:
-    """Meshes of the road maps seen last, known by sums over their content, which padding leaves as they are."""
+    """Meshes of the road maps seen last, known by their content, which padding leaves as it is.
 
-    def __init__(self, capacity: int = 64) -> None:
-        self._meshes: OrderedDict[tuple[int, float, float, float, float, int], RoadMesh] = OrderedDict()
-        self._capacity = capacity
+    Meshes that were built are shared by all caches of the process.
+    """
+
+    _built: ClassVar[OrderedDict[bytes, RoadMesh]] = OrderedDict()
+
+    def __init__(self) -> None:
         self._last: tuple[RoadMap, dict[int, RoadMesh]] | None = None  # the steps of an episode share their map
 
     def get(self, road: RoadMap, b: int = 0) -> RoadMesh:
@@ -216,18 +227,24 @@ class MeshCache:
             self._last = (road, {})
         known = self._last[1]
         if b not in known:
-            known[b] = self._find(road, b)
+            known[b] = self._find(road[b])
         return known[b]
 
-    def _find(self, road: RoadMap, b: int) -> RoadMesh:
-        used = int(np.count_nonzero(road.kind[b].numpy() > 0))
-        kinds = road.scenery_kind[b].numpy()
-        stands = (float(road.scenery[b].numpy().sum()), int(kinds @ np.arange(1, len(kinds) + 1)))  # which is of which kind too
-        lines = (float(road.centreline[b, :used].numpy().sum()), float(road.centreline[b, used // 2, 0, 1]))
-        key = (used, *lines, float(road.speed_limit[b, :used].numpy().sum()), *stands)
-        if key not in self._meshes:
-            self._meshes[key] = build_mesh(road[b])
-            if len(self._meshes) > self._capacity:
-                self._meshes.popitem(last=False)
-        self._meshes.move_to_end(key)
-        return self._meshes[key]
+    def _find(self, road: RoadMap) -> RoadMesh:
+        key = _content(road)
+        mesh = self._built.pop(key, None)
+        self._built[key] = mesh = mesh or build_mesh(road)
+        if len(self._built) > MESHES_KEPT:
+            self._built.popitem(last=False)
+        return mesh
+
+
+def _content(road: RoadMap) -> bytes:
+    """What a mesh is made of, of a map [1], in 16 bytes."""
+    digest, trimmed = hashlib.blake2b(digest_size=16), road.trimmed()
+    for name in _SHAPING:
+        values = getattr(trimmed, name).numpy()
+        digest.update(f"{name} {values.shape}".encode())
+        digest.update(values.tobytes())
+    digest.update(np.unique(trimmed.junctions.numpy().reshape(-1, 2), axis=0).tobytes())  # padded by repeating vertices and polygons
+    return digest.digest()
