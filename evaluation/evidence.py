@@ -8,14 +8,15 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
 from .bootstrap import Estimate
 
-FIELDS = ("command", "commit", "machine", "threads", "seeds", "seconds", "metrics")
+RUN = ("command", "commit", "machine", "threads", "seeds", "seconds")
+FIELDS = (*RUN, "metrics")
 
 
 def evidence(
@@ -76,7 +77,9 @@ def read_evidence(path: Path | str) -> dict[str, Any]:
 
 
 def merge_evidence(path: Path | str, record: Mapping[str, Any], keys: Sequence[str] | None = None) -> Path:
-    """Add a run's figures to a file that is the sum of several commands; measured again, a figure is replaced.
+    """Add a run's figures to a file that is the sum of several runs; measured again, a figure is replaced.
+
+    Commit, machine and threads of the file are those of the last run; `runs` says which figure is whose, see `runs_of`.
 
     Args:
         path: the file, begun when it does not exist.
@@ -91,19 +94,38 @@ def merge_evidence(path: Path | str, record: Mapping[str, Any], keys: Sequence[s
         if key not in record["metrics"]:
             raise DataError(f"the run '{record['command']}' measured no '{key}'; it has: {', '.join(record['metrics'])}")
         taken[key] = record["metrics"][key]
-    if not Path(path).exists():
-        return write_evidence(path, {**record, "metrics": taken})
-    old = read_evidence(path)
-    commands = _listed(old["command"])
-    commands += [command for command in _listed(record["command"]) if command not in commands]
-    merged = {
-        **{field: record[field] for field in FIELDS},
+    old = read_evidence(path) if Path(path).exists() else {"metrics": {}}
+    merged = _without(runs_of(old), taken) if old["metrics"] else []
+    for run in runs_of(record):
+        kept = [key for key in run["figures"] if key in taken]
+        twin = next((other for other in merged if all(other[field] == run[field] for field in RUN)), None)
+        if twin is not None:
+            twin["figures"] = [*twin["figures"], *kept]
+        elif kept:
+            merged.append({**run, "figures": kept})
+    commands = list(dict.fromkeys(command for run in merged for command in _listed(run["command"])))
+    whole = {
+        **{field: record[field] for field in RUN},
         "command": commands if len(commands) > 1 else commands[0],
-        "seeds": sorted({*old["seeds"], *record["seeds"]}),
-        "seconds": round(old["seconds"] + record["seconds"], 2),
+        "seeds": sorted({seed for run in merged for seed in run["seeds"]}),
+        "seconds": round(sum(run["seconds"] for run in merged), 2),
         "metrics": {**old["metrics"], **taken},
     }
-    return write_evidence(path, merged)
+    return write_evidence(path, whole if len(merged) == 1 else {**whole, "runs": merged})
+
+
+def runs_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs that a record is the sum of: RUN of each, and the `figures` that are its own.
+
+    Files from before runs were told apart count as one.
+    """
+    return record.get("runs") or [{**{field: record[field] for field in RUN}, "figures": list(record["metrics"])}]
+
+
+def _without(runs: Sequence[Mapping[str, Any]], keys: Collection[str]) -> list[dict[str, Any]]:
+    """Runs less figures that were measured again, and less those that have none left."""
+    left = [{**run, "figures": [key for key in run["figures"] if key not in keys]} for run in runs]
+    return [run for run in left if run["figures"]]
 
 
 def commit() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DataError
-from .evidence import merge_evidence, read_evidence, write_text
+from .evidence import merge_evidence, read_evidence, runs_of, write_text
 
 
 def results(evidence: str, out: str) -> Path:
@@ -20,12 +20,17 @@ def results(evidence: str, out: str) -> Path:
     lines = ["# Results", "", "Written by `xpeng-world results` from `benchmarks/results/`; edit nothing here.", ""]
     for file in files:
         record = read_evidence(file)
-        commands = record["command"] if isinstance(record["command"], list) else [record["command"]]
-        lines += [f"## {file.stem}", "", f"Commit {record['commit']}; {record['machine']}; {record['threads']} threads.", ""]
-        lines += ["```", *commands, "```", "", "| figure | value | 95 % interval | n |", "|---|---|---|---|"]
+        lines += [f"## {file.stem}", "", "```"]
+        runs = runs_of(record)
+        for number, run in enumerate(runs, 1):
+            commands = run["command"] if isinstance(run["command"], list) else [run["command"]]
+            last = "the last of these at " if len(commands) > 1 else ""  # kept before runs were told apart
+            lines += [f"# {number}: {last}commit {run['commit']}; {run['machine']}; {run['threads']} threads", *commands]
+        lines += ["```", "", "| figure | value | 95 % interval | n | run |", "|---|---|---|---|---|"]
+        whose = {key: number for number, run in enumerate(runs, 1) for key in run["figures"]}
         for key, figure in record["metrics"].items():
             interval = "" if figure["low"] is None else f"{figure['low']:.4g} to {figure['high']:.4g}"
-            lines.append(f"| `{key}` | {figure['value']:.4g} | {interval} | {figure['n']} |")
+            lines.append(f"| `{key}` | {figure['value']:.4g} | {interval} | {figure['n']} | {whose.get(key, '')} |")
         lines.append("")
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -40,11 +40,37 @@ def test_merging_keeps_other_figures_and_replaces_measured_ones(tmp_path):
     path = tmp_path / "main.json"
     merge_evidence(path, run("first", 1.0, a=1.0, b=1.0))
     merge_evidence(path, run("second", 2.0, b=2.0, c=2.0, d=2.0), keys=["b", "c"])
-    merge_evidence(path, run("second", 2.0, b=3.0))
+    merge_evidence(path, run("second", 2.5, b=3.0))
     merged = read_evidence(path)
     assert merged["command"] == ["first", "second"]
-    assert merged["seconds"] == 5.0
+    assert merged["seconds"] == 5.5
     assert {key: figure["value"] for key, figure in merged["metrics"].items()} == {"a": 1.0, "b": 3.0, "c": 2.0}
+
+
+def test_a_merged_file_says_which_run_measured_what(tmp_path):
+    path = tmp_path / "main.json"
+    begun = {**run("before", 1.0, a=1.0, b=1.0, c=1.0), "command": ["before", "long before"], "commit": "aaaaaaaaaaaa"}
+    write_evidence(path, begun)  # as files were kept that knew one run only
+    later = {**run("later", 2.0, b=2.0, d=2.0, e=2.0), "commit": "bbbbbbbbbbbb", "machine": "another", "seeds": [4]}
+    merge_evidence(path, later, keys=["b"])
+    merge_evidence(path, later, keys=["d"])
+    found = read_evidence(path)
+    assert [(each["command"], each["commit"], each["figures"]) for each in found["runs"]] == [
+        (["before", "long before"], "aaaaaaaaaaaa", ["a", "c"]),
+        ("later", "bbbbbbbbbbbb", ["b", "d"]),
+    ]
+    assert (found["commit"], found["machine"], found["seeds"], found["seconds"]) == ("bbbbbbbbbbbb", "another", [3, 4], 3.0)
+    merge_evidence(path, run("again", 4.0, a=3.0, c=3.0))
+    found = read_evidence(path)
+    assert found["command"] == ["later", "again"]  # nothing is left of those before
+    assert found["seconds"] == 6.0
+    merge_evidence(tmp_path / "all.json", found, keys=["c", "d"])  # a file that is a sum is told apart as well
+    assert [(each["command"], each["figures"]) for each in read_evidence(tmp_path / "all.json")["runs"]] == [
+        ("later", ["d"]),
+        ("again", ["c"]),
+    ]
+    merge_evidence(path, run("last", 1.0, a=4.0, b=4.0, c=4.0, d=4.0))
+    assert "runs" not in read_evidence(path)
 
 
 def test_merging_names_a_figure_that_was_not_measured(tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from xpeng_world.errors import DataError
 from xpeng_world.evaluation.bootstrap import Estimate
@@ -7,8 +9,8 @@ from xpeng_world.evaluation.evidence import evidence, read_evidence, write_evide
 from xpeng_world.evaluation.results import keep, results
 
 
-def run(folder, **figures):
-    return write_evidence(folder / "metrics.json", evidence(figures, command="xpeng-world bench", seconds=1.0, seeds=[1]))
+def run(folder, command="xpeng-world bench", **figures):
+    return write_evidence(folder / "metrics.json", evidence(figures, command=command, seconds=1.0, seeds=[1]))
 
 
 def test_kept_figures_stand_on_the_page(tmp_path, monkeypatch) -> None:
@@ -16,11 +18,12 @@ def test_kept_figures_stand_on_the_page(tmp_path, monkeypatch) -> None:
     run(tmp_path / "a", step_fps_b1=Estimate(30.5, 29.0, 32.0, 5), import_s=0.7)
     keep("a", "main", ["step_fps_b1"])
     assert list(read_evidence("benchmarks/results/main.json")["metrics"]) == ["step_fps_b1"]
-    run(tmp_path / "b", import_s=0.8)
+    run(tmp_path / "b", command="xpeng-world bench b=true", import_s=0.8)
     keep("b", "main", None)
     text = results("benchmarks/results", "docs/results.md").read_text()
-    assert "| `step_fps_b1` | 30.5 | 29 to 32 | 5 |" in text
-    assert "| `import_s` | 0.8 |  | 1 |" in text
+    assert "| `step_fps_b1` | 30.5 | 29 to 32 | 5 | 1 |" in text
+    assert "| `import_s` | 0.8 |  | 1 | 2 |" in text
+    assert re.search(r"# 1: commit .* threads\nxpeng-world bench\n# 2: commit .* threads\nxpeng-world bench b=true\n", text)
 
 
 def test_what_is_not_there_is_named(tmp_path, monkeypatch) -> None:
