@@ -36,9 +36,9 @@ NOWHERE_KNOWN = torch.full((1, 4, 1, 1), NOWHERE)
 
 
 @torch.no_grad()
-def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: float = 0.0, beam: bool = False) -> LearnedLight:
+def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: float = 0.0) -> LearnedLight:
     """Light from the east, so much haze in a metre, of this brightness."""
-    made = LearnedLight(len(CHANNELS), beam=beam)
+    made = LearnedLight(len(CHANNELS))
     for parameter in made.parameters():
         parameter.zero_()
     made.light[..., 0] = ambient / GAIN
@@ -94,28 +94,19 @@ def test_lit_windows_are_as_bright_whatever_share_of_a_pixel_they_fill() -> None
         assert seen(made, pane) == pytest.approx([a + b for a, b in zip(dark, shining, strict=True)] + [1.0], abs=1e-5)
 
 
-def test_what_the_ground_mirrors_may_come_through_the_haze() -> None:
-    made, road = light(ambient=1.0, haze=1 / 200), torch.zeros(1, len(CHANNELS), 1, 1)
-    road[0, CHANNEL["road"]], road[0, CHANNEL["inverse_depth"]] = 1.0, math.sqrt(NEAREST / 50)
+def test_what_asphalt_mirrors_comes_as_the_layout_says_and_kerbs_as_what_stands() -> None:
+    made, road = light(ambient=0.4, haze=1 / 200), torch.zeros(1, len(CHANNELS), 1, 1)
+    road[0, CHANNEL["inverse_depth"]], road[0, CHANNEL["shade"]] = math.sqrt(NEAREST / 50), 0.5
     road[0, COLOUR] = torch.tensor(COLOURS).view(3, 1, 1)
     left = math.exp(-0.25)
-    for share in (0.0, 0.5, 1.0):
-        with torch.no_grad():
-            made.gleam[:] = share / GAIN
-        kept = left + share * (1 - left)
-        assert seen(made, road) == pytest.approx([kept * c for c in COLOURS] + [left], abs=1e-5)
-        assert seen(made, wall(50.0)) == pytest.approx([left * c for c in COLOURS] + [left], abs=1e-5)
-    made = light(ambient=0.4, haze=1 / 200, beam=True)  # with a beam it comes as the layout says, and kerbs as what stands does
-    road[0, CHANNEL["shade"]] = 0.5
     for asphalt in (1.0, 0.25, 0.0):
-        road[0, CHANNEL["dash"]] = 0.5 * asphalt
-        road[0, CHANNEL["road"]], road[0, CHANNEL["ground"]] = 0.5 * asphalt, 1 - asphalt
+        road[0, CHANNEL["road"]], road[0, CHANNEL["dash"]], road[0, CHANNEL["ground"]] = 0.5 * asphalt, 0.5 * asphalt, 1 - asphalt
         share = asphalt + (1 - asphalt) * 0.4 * 0.5 * left
         assert seen(made, road) == pytest.approx([share * c for c in COLOURS] + [left], abs=1e-5)
 
 
 def test_glass_has_a_base_colour_that_is_learned_and_is_lit_as_bodies_are() -> None:
-    made, glass = light(ambient=0.4, lamp=0.3, haze=1 / 200, beam=True), wall(50.0)
+    made, glass = light(ambient=0.4, lamp=0.3, haze=1 / 200), wall(50.0)
     glass[0, COLOUR], glass[0, CHANNEL["building"]], glass[0, CHANNEL["cabin"]] = 0.0, 0.0, 1.0
     left = math.exp(-0.25)
     assert seen(made, glass) == pytest.approx([0.0] * 3 + [left], abs=1e-5)
@@ -128,7 +119,7 @@ def test_glass_has_a_base_colour_that_is_learned_and_is_lit_as_bodies_are() -> N
 
 
 def test_the_sun_lights_what_leans_towards_it() -> None:
-    made = light(ambient=0.4, beam=True)
+    made = light(ambient=0.4)
     with torch.no_grad():
         made.sun[DAY] = torch.tensor([[0.6, 0.0, 0.8], [0.5, 0.4, 0.3]]) / GAIN
     for normal in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.8, 0.0, 0.6), (-0.8, 0.0, 0.6), (-0.6, 0.0, 0.8), (-1.0, 0.0, 0.0)):
@@ -201,10 +192,9 @@ def test_the_sky_is_what_its_panorama_and_the_height_say_and_nothing_hides_it_bu
             made.start.zero_()
 
 
-@pytest.mark.parametrize("beam", [False, True])
-def test_the_kernel_says_what_gradients_are_asked_for(beam: bool) -> None:
+def test_the_kernel_says_what_gradients_are_asked_for() -> None:
     torch.manual_seed(0)
-    made = LearnedLight(len(CHANNELS) + 6 + 3, sky=6, beam=beam)
+    made = LearnedLight(len(CHANNELS) + 6 + 3, sky=6)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     known = gaze(torch.tensor([[0.0, 0.0, 1.0], [5.0, 2.0, -2.0], [math.nan] * 3]))
@@ -218,7 +208,7 @@ def test_the_kernel_says_what_gradients_are_asked_for(beam: bool) -> None:
 
 
 def test_headlamps_light_the_same_pixels_of_every_picture_and_of_its_crops() -> None:
-    made = LearnedLight(len(CHANNELS), beam=True)
+    made = LearnedLight(len(CHANNELS))
     for parameter in made.parameters():
         parameter.data.zero_()
     made.beam.data[int(Appearance.DUSK), 1, 20:24, 30:34] = 0.3 / GAIN
@@ -260,12 +250,6 @@ def test_light_that_is_new_to_a_painter_changes_nothing_and_is_kept() -> None:
         longer = dataclasses.replace(asked, warped=torch.cat((asked.warped, torch.rand_like(asked.warped)), 1))
         take_over(more, new)
         assert torch.allclose(more(noisy, level, longer), new(noisy, level, asked), atol=1e-5)
-        dark, lit = FrameDenoiser(**{**dict(new.config), "beam": False}), new_painter("tiny")
-        for parameter in dark.lighting.parameters():
-            torch.nn.init.normal_(parameter, std=0.05)
-        take_over(lit, dark)
-        assert torch.equal(lit.lighting.rest, dark.lighting.rest)
-        assert not lit.lighting.beam.any()
     with pytest.raises(ValueError, match=r"'out\.weight' of shape"):
         take_over(new_painter("tiny", light=False), new)
 

@@ -35,7 +35,6 @@ class DenoiserConfig:
     sky: bool = True  # whether there is a learned panorama of the sky
     ground: bool = True  # whether there are learned maps of the ground
     light: bool = True  # whether the layout comes in learned light, too, and may stand for what is painted
-    beam: bool = True  # whether that light knows the ego's headlamps, a sun, and glass
     spans: bool = False  # whether it is told how far a step of the sampler goes, as shortcut training needs
     context: int = 1  # previous frames that it is shown
     hold: bool = True  # whether it can leave the warped frame as it is, see `blended`
@@ -126,7 +125,6 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         hold: bool = False,
         ground: bool = False,
         light: bool = False,
-        beam: bool = False,
     ) -> None:
         super().__init__()
         self.warp, self.spans, self.context, self.hold = warp, spans, context, hold
@@ -140,7 +138,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, condition_width), nn.SiLU())
         clouds, ground_features = FEATURES if sky else 0, 2 * terrain.FEATURES if ground else 0
         told = layout_channels + clouds + 3 * (context - 1) + ground_features  # as of `told_images`
-        self.lighting = LearnedLight(told, clouds, layout_channels, ground_features, beam) if light else None
+        self.lighting = LearnedLight(told, clouds, layout_channels, ground_features) if light else None
         self.stem = nn.Conv2d(4 * (3 + 3 + 1 + told + (LIT if light else 0)), widths[0], 1)
         self.down_blocks = nn.ModuleList()
         self.downs = nn.ModuleList()

@@ -32,11 +32,10 @@ def light_picture(
         light: [3, 2 + S] ambient, more from above, and from the sides.
         facade: [3, 2 + S] how that of walls with windows differs.
         windows: [2, 3] how much more the wall around counts in a lit one, and how much darker than that wall one is.
-        haze: how much of it there is in a metre, where it begins in m, the depth in m at which the inverse of depth is 1, and the share
-            of what it takes from base colours that the ground keeps; if the last is True those of asphalt are added as they are.
+        haze: how much of it there is in a metre, where it begins in m, and the depth in m at which the inverse of depth is 1.
         beyond: [3, 2 K + 1] of a constant and K waves over the azimuth.
         above: [3, 3 + F] by powers of the height, and by features of the sky, whose channels begin at `places[7]`.
-        beam: [3, H, W] what is added in the end, or [3, 0, 0] for nothing.
+        beam: [3, H, W] what is added in the end.
         sides: [S, 2] directions.
         places: where the channels of colours, normals, inverse depth, shade, walls with windows, windows, lit ones and the sky begin.
         nowhere: height of what is not sky.
@@ -45,9 +44,8 @@ def light_picture(
     colours, normals, depths, shades, walls, panes, lit, sky = places
     channels, rows, columns = images.shape
     unsaid, base = alike
-    as_they_are = haze[4]
     features, one = above.shape[1] - 3, np.float32(1.0)
-    many, start, nearest, gleam = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2]), np.float32(haze[3])
+    many, start, nearest = np.float32(-haze[0]), np.float32(haze[1]), np.float32(haze[2])
     behind = np.empty((3, columns), np.float32)
     for u in range(columns):
         for k in range(3):
@@ -111,12 +109,8 @@ def light_picture(
         for u in range(columns):
             if tints[0, u] != 0.0 or tints[1, u] != 0.0 or tints[2, u] != 0.0:
                 stands = total[9, u]
-                added = np.float32(0.0)
-                if as_they_are:
-                    added = total[11, u]
-                    kept = (one - added) * bright[u]
-                else:
-                    kept = bright[u] + gleam * max(one - stands, np.float32(0.0)) * (one - bright[u])
+                asphalt = total[11, u]
+                kept = (one - asphalt) * bright[u]
                 each = one / max(stands, np.float32(0.05))
                 x = (images[normals, row, u] * 2 - stands) * each
                 y = (images[normals + 1, row, u] * 2 - stands) * each
@@ -144,9 +138,9 @@ def light_picture(
                         third += (light[2, 2 + s] + share * facade[2, 2 + s]) * facing
                 facing = max(sun[0, 0] * x + sun[0, 1] * y + sun[0, 2] * z, np.float32(0.0))
                 first, second, third = first + sun[1, 0] * facing, second + sun[1, 1] * facing, third + sun[1, 2] * facing
-                total[0, u] += added * red[u] + kept * tints[0, u] * (one + total[3, u]) * first
-                total[1, u] += added * green[u] + kept * tints[1, u] * (one + total[4, u]) * second
-                total[2, u] += added * blue[u] + kept * tints[2, u] * (one + total[5, u]) * third
+                total[0, u] += asphalt * red[u] + kept * tints[0, u] * (one + total[3, u]) * first
+                total[1, u] += asphalt * green[u] + kept * tints[1, u] * (one + total[4, u]) * second
+                total[2, u] += asphalt * blue[u] + kept * tints[2, u] * (one + total[5, u]) * third
         for k in range(3):
             for u in range(columns):
                 out[k, row, u] = total[k, u] + total[6 + k, u] + behind[k, u] * (one - left[u])
@@ -157,7 +151,6 @@ def light_picture(
                 for k in range(3):
                     out[k, row, u] += seen * (above[k, 0] + height * (above[k, 1] + height * above[k, 2]))
             out[3, row, u] = left[u]
-        if beam.shape[1] != 0:
-            for k in range(3):
-                for u in range(columns):
-                    out[k, row, u] += beam[k, row, u]
+        for k in range(3):
+            for u in range(columns):
+                out[k, row, u] += beam[k, row, u]

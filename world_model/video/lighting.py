@@ -46,11 +46,11 @@ class LearnedLight(nn.Module):
     own: Tensor
     covers: Tensor
 
-    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS), ground: int = 0, beam: bool = False) -> None:
+    def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS), ground: int = 0) -> None:
         """Light of so many images: those of the layout first, so many of the open sky next, and so many of the ground at the end.
 
         The linear rest is of all but the sky. What maps say is weighed at random at first, as both these and their weights would else be 0,
-        where neither learns. With `beam` a picture of its own is added to every one, wherever the camera looks: what headlamps light.
+        where neither learns. A picture of its own is added to every one, wherever the camera looks: what headlamps light.
         """
         super().__init__()
         looks = len(Appearance) + 1
@@ -61,8 +61,6 @@ class LearnedLight(nn.Module):
         self.facade = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # how that of walls with windows differs
         self.shine = nn.Parameter(torch.zeros(looks, 3))  # how much more the wall around counts in a lit window
         self.pane = nn.Parameter(torch.full((looks, 3), 0.5 / GAIN))  # how much darker than that wall a window is
-        # share of what haze takes from base colours that the ground keeps; with a beam those of asphalt are seen as they are
-        self.gleam = None if beam else nn.Parameter(torch.zeros(looks, 1))
         self.haze = nn.Parameter(torch.full((looks, 1), -1.5 / GAIN))  # logarithm of how much of it there is in `_SCALE`
         self.start = nn.Parameter(torch.full((looks, 1), 0.05 / GAIN))  # where it begins, in `_SCALE`
         self.beyond = nn.Parameter(torch.zeros(looks, 3, _WAVES))  # what haze looks like, as waves over the azimuth
@@ -73,10 +71,9 @@ class LearnedLight(nn.Module):
         self.own[[CHANNEL[name] for name in _OWN]] = 1.0
         self._sky = slice(layout, layout + sky)  # images of it
         self.own[self._sky] = 0.0
-        self.beam = nn.Parameter(torch.zeros(looks, 3, *_BEAM)) if beam else None
-        # where one more lamp stands, above as well, and its colour: the sun
-        self.sun = nn.Parameter(torch.tensor([_UP, (0.0, 0.0, 0.0)]).repeat(looks, 1, 1)) if beam else None
-        self.base = nn.Parameter(torch.zeros(looks, 3, len(_ALIKE))) if beam else None  # base colours that the layout leaves unsaid
+        self.beam = nn.Parameter(torch.zeros(looks, 3, *_BEAM))
+        self.sun = nn.Parameter(torch.tensor([_UP, (0.0, 0.0, 0.0)]).repeat(looks, 1, 1))  # where one more lamp stands, and its colour
+        self.base = nn.Parameter(torch.zeros(looks, 3, len(_ALIKE)))  # base colours that the layout leaves unsaid
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
         for weights in (self.above.data[..., _RISES:], self.rest.data[:, :3, inputs - ground :]):
             nn.init.normal_(weights, std=_MAPS / GAIN)
@@ -98,35 +95,31 @@ class LearnedLight(nn.Module):
             out = torch.empty(len(images), LIT, *images.shape[2:]) if out is None else out
             return self._compiled(images, looks, appearance, beam, out)
         made = self._plain(images, looks, appearance)
-        if beam is not None:
-            made = torch.cat((made[:, :3] + beam, made[:, 3:]), 1)
+        made = torch.cat((made[:, :3] + beam, made[:, 3:]), 1)
         return made if out is None else out.copy_(made)
 
-    def _beam(self, appearance: Tensor, column: int, size: torch.Size) -> Tensor | None:
-        """What is added to pictures of so many rows and columns, [B, 3, H, W]; None for nothing."""
-        if self.beam is None:
-            return None
+    def _beam(self, appearance: Tensor, column: int, size: torch.Size) -> Tensor:
+        """What is added to pictures of so many rows and columns, [B, 3, H, W]."""
         rows, columns = size
         chosen = nn.functional.embedding(appearance, self.beam.flatten(1))  # sums gradients in the same order every time
         whole = nn.functional.interpolate(GAIN * chosen.view(-1, *self.beam.shape[1:]), (rows, 2 * rows), mode="bilinear")
         return whole[..., column : column + columns]
 
-    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, beam: Tensor | None, out: Tensor) -> Tensor:
+    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, beam: Tensor, out: Tensor) -> Tensor:
         """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
-        gleam = torch.zeros_like(self.haze) if self.gleam is None else self.gleam
-        base = torch.zeros(len(self.light), 3, 0) if self.base is None else self.base
-        sun = torch.zeros(len(self.light), 2, 3) if self.sun is None else self.sun
-        parameters = (base, sun, self.rest, self.light, self.facade, windows, gleam, self.haze, self.start, self.beyond, self.above)
+        parameters = (
+            self.base, self.sun, self.rest, self.light, self.facade, windows, self.haze, self.start, self.beyond, self.above,
+        )  # fmt: skip
         weights = [(GAIN * parameter).detach().numpy() for parameter in parameters]
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
         places = tuple(part.start for part in (COLOUR, _NORMAL, _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW, self._sky))
-        beams = np.zeros((len(images), 3, 0, 0), np.float32) if beam is None else beam.contiguous().numpy()
+        beams, alike = beam.contiguous().numpy(), np.array(_ALIKE)
         for picture, gazes, look, added, place in zip(images.numpy(), whole, appearance.tolist(), beams, out.numpy(), strict=True):
-            base, sun, rest, light, facade, windows, (gleam,), (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
-            fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST, gleam, self.gleam is None)
-            seen = (picture, picture.view(np.int32), gazes, (np.array(_ALIKE[: base.shape[1]], np.int64), base), sun)
+            base, sun, rest, light, facade, windows, (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
+            fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST)
+            seen = (picture, picture.view(np.int32), gazes, (alike, base), sun)
             light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, added, sides, places, NOWHERE, place)
         return out
 
@@ -142,21 +135,17 @@ class LearnedLight(nn.Module):
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
         windowed = flat[:, _FACADE] / standing.clamp_min(0.05)
         light = torch.addcmul(torch.bmm(of(self.light), facing), windowed, torch.bmm(of(self.facade), facing))
-        if self.sun is not None:
-            where, bright = of(self.sun).split(1, 1)
-            light = torch.baddbmm(light, bright.transpose(1, 2), torch.bmm(where, normals).relu_())
+        where, sunlight = of(self.sun).split(1, 1)
+        light = torch.baddbmm(light, sunlight.transpose(1, 2), torch.bmm(where, normals).relu_())
         depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
         left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
         bright = left * (1 - flat[:, _SHADE])
         around = (1 - column(self.pane) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
         more = torch.addcmul(more, column(self.shine), flat[:, _LIT_WINDOW] / around)
-        things, base = colour * bright, flat[:, COLOUR]
-        if self.base is not None:  # what wet asphalt mirrors has come through the rain in the layout, and nothing shades it
-            kept = (1 - asphalt) * bright
-            things, base = torch.addcmul(things, base, asphalt), torch.baddbmm(base, of(self.base), flat[:, _ALIKE])
-        else:
-            kept = torch.addcmul(bright, column(self.gleam) * (1 - standing).clamp_min(0), 1 - bright)
-        things = torch.addcmul(things, base, light * (1 + more) * kept)
+        # what wet asphalt mirrors has come through the rain in the layout, and nothing shades it
+        things = torch.addcmul(colour * bright, flat[:, COLOUR], asphalt)
+        base = torch.baddbmm(flat[:, COLOUR], of(self.base), flat[:, _ALIKE])
+        things = torch.addcmul(things, base, light * (1 + more) * (1 - asphalt) * bright)
         left = (left * cover).view(batch, 1, height, width)
         behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
         lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)

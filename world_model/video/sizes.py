@@ -34,7 +34,7 @@ def new_painter(
     """A painter with fresh weights; transformers have no maps of the ground and no light."""
     config = replace(SIZES[size], warp=warp, spans=spans, sky=sky, context=context)
     if isinstance(config, DenoiserConfig):
-        config = replace(config, ground=ground, light=light, beam=light)
+        config = replace(config, ground=ground, light=light)
     return PAINTERS[type(config)](**asdict(config))
 
 
@@ -59,8 +59,7 @@ def take_over(painter: Painter, trained: Painter) -> None:
     """Copy the weights of a trained painter into a fresh one of the same size, which may be given images that the other was not.
 
     It paints as the other does until it is trained: layout channels and earlier frames that are new to it and the span of a step have
-    weights of 0, as has light that is new, and new maps of the sky and of the ground and a new beam are 0 themselves. But where the beam
-    is new, what wet asphalt mirrors is lit as the layout says from then on.
+    weights of 0, as has light that is new, and new maps of the sky and of the ground are 0 themselves.
 
     Raises:
         ValueError: a painter of another kind or size.
@@ -85,8 +84,6 @@ def take_over(painter: Painter, trained: Painter) -> None:
             shared = min(above.shape[2], known["lighting.above"].shape[2])  # features of a panorama come last, and one may have none
             above[..., :shared] = known["lighting.above"][..., :shared]
             known["lighting.above"] = above
-            for name in {"lighting.beam", "lighting.base", "lighting.sun"} & (wanted.keys() - known.keys()):
-                known[name] = wanted[name]  # which says nothing yet
         else:
             known |= {name: value for name, value in wanted.items() if name.startswith("lighting.")}
             for name in ("out.weight", "out.bias"):
