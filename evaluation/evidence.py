@@ -103,7 +103,7 @@ def merge_evidence(path: Path | str, record: Mapping[str, Any], keys: Sequence[s
             twin["figures"] = [*twin["figures"], *kept]
         elif kept:
             merged.append({**run, "figures": kept})
-    commands = list(dict.fromkeys(command for run in merged for command in _listed(run["command"])))
+    commands = list(dict.fromkeys(command for run in merged or [record] for command in _listed(run["command"])))
     whole = {
         **{field: record[field] for field in RUN},
         "command": commands if len(commands) > 1 else commands[0],
@@ -111,7 +111,7 @@ def merge_evidence(path: Path | str, record: Mapping[str, Any], keys: Sequence[s
         "seconds": round(sum(run["seconds"] for run in merged), 2),
         "metrics": {**old["metrics"], **taken},
     }
-    return write_evidence(path, whole if len(merged) == 1 else {**whole, "runs": merged})
+    return write_evidence(path, whole if len(merged) < 2 else {**whole, "runs": merged})
 
 
 def runs_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:

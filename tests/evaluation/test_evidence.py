@@ -71,6 +71,7 @@ def test_a_merged_file_says_which_run_measured_what(tmp_path):
     ]
     merge_evidence(path, run("last", 1.0, a=4.0, b=4.0, c=4.0, d=4.0))
     assert "runs" not in read_evidence(path)
+    assert read_evidence(merge_evidence(tmp_path / "none.json", run("last", 1.0, a=1.0), keys=[]))["metrics"] == {}
 
 
 def test_merging_names_a_figure_that_was_not_measured(tmp_path):

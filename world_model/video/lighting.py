@@ -33,10 +33,10 @@ _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
 )
 _SCALE = 100.0  # m, of depths
 _SIDES, _WAVES, _RISES = 8, 9, 3
-_UP = (0.0, 0.0, 0.5 / 10)  # where a sun that nothing is known of stands, over GAIN
 _BEAM = (32, 64)  # rows and columns of what a camera always sees
 _MAPS = 0.3  # how much features of maps are weighed at first
 GAIN = 10.0  # of everything over the parameters, as of the sky
+_UP = (0.0, 0.0, 0.5 / GAIN)  # where a sun that nothing is known of stands
 
 
 class LearnedLight(nn.Module):
