@@ -25,7 +25,7 @@ def light_picture(
         images: float32, as `LearnedLight.forward` has them.
         bits: the same memory as whole numbers.
         looks: [4, H, W], see `gaze.gaze`.
-        alike: [A] channels of what is always painted alike, and its base colours [3, A].
+        alike: [C] which of the things that are always painted alike a channel is, -1 for none, and their base colours [3, A].
         sun: [2, 3] where one more lamp stands, and its colour.
         weights: [6, C] of three colours and of what base colours count more.
         sums: [4, C] 1 or 0: of what `weights` count, of what stands, of anything, and of asphalt.
@@ -56,14 +56,14 @@ def light_picture(
                 cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
                 for k in range(3):
                     behind[k, u] += cos * beyond[k, 2 * wave - 1] + sin * beyond[k, 2 * wave]
-    # of some rows at once three colours, more, clouds, what stands, anything, and asphalt
-    totals = np.empty((_ROWS, 12, columns), np.float32)
-    left, bright, tints = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty((3, columns), np.float32)
+    # of some rows at once three colours, more, clouds, what stands, anything, asphalt, and base colours left unsaid
+    totals = np.empty((_ROWS, 15, columns), np.float32)
+    left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):
         first_row = row - row % _ROWS
         if row == first_row:
             for below in range(_ROWS):
-                for k in range(12):
+                for k in range(15):
                     for u in range(columns):
                         totals[below, k, u] = 0.0
             for c in range(channels):
@@ -84,6 +84,11 @@ def light_picture(
                             w = above[k, 3 + c - sky]
                             for u in range(columns):
                                 total[6 + k, u] += w * values[u]
+                    if unsaid[c] >= 0:
+                        for k in range(3):
+                            w = base[k, unsaid[c]]
+                            for u in range(columns):
+                                total[12 + k, u] += w * values[u]
                     for k in range(3):
                         if sums[1 + k, c] != 0.0:
                             for u in range(columns):
@@ -99,15 +104,9 @@ def light_picture(
         for k in range(3):
             for u in range(columns):
                 total[k, u] *= bright[u]
-        for k in range(3):
-            for u in range(columns):
-                tints[k, u] = images[colours + k, row, u]
-            for a in range(base.shape[1]):
-                tint, values = base[k, a], images[unsaid[a], row]
-                for u in range(columns):
-                    tints[k, u] += tint * values[u]
         for u in range(columns):
-            if tints[0, u] != 0.0 or tints[1, u] != 0.0 or tints[2, u] != 0.0:
+            tint_r, tint_g, tint_b = red[u] + total[12, u], green[u] + total[13, u], blue[u] + total[14, u]
+            if tint_r != 0.0 or tint_g != 0.0 or tint_b != 0.0:
                 stands = total[9, u]
                 asphalt = total[11, u]
                 kept = (one - asphalt) * bright[u]
@@ -138,9 +137,9 @@ def light_picture(
                         third += (light[2, 2 + s] + share * facade[2, 2 + s]) * facing
                 facing = max(sun[0, 0] * x + sun[0, 1] * y + sun[0, 2] * z, np.float32(0.0))
                 first, second, third = first + sun[1, 0] * facing, second + sun[1, 1] * facing, third + sun[1, 2] * facing
-                total[0, u] += asphalt * red[u] + kept * tints[0, u] * (one + total[3, u]) * first
-                total[1, u] += asphalt * green[u] + kept * tints[1, u] * (one + total[4, u]) * second
-                total[2, u] += asphalt * blue[u] + kept * tints[2, u] * (one + total[5, u]) * third
+                total[0, u] += asphalt * red[u] + kept * tint_r * (one + total[3, u]) * first
+                total[1, u] += asphalt * green[u] + kept * tint_g * (one + total[4, u]) * second
+                total[2, u] += asphalt * blue[u] + kept * tint_b * (one + total[5, u]) * third
         for k in range(3):
             for u in range(columns):
                 out[k, row, u] = total[k, u] + total[6 + k, u] + behind[k, u] * (one - left[u])

@@ -90,12 +90,11 @@ class LearnedLight(nn.Module):
             out: where the result is written, if given.
             column: of the camera's picture, twice as wide as high, at which a crop of it begins.
         """
-        beam = self._beam(appearance, column, images.shape[2:])
         if kernels_suit(images) and self.rest.dtype == torch.float32:
             out = torch.empty(len(images), LIT, *images.shape[2:]) if out is None else out
-            return self._compiled(images, looks, appearance, beam, out)
+            return self._compiled(images, looks, appearance, column, out)
         made = self._plain(images, looks, appearance)
-        made = torch.cat((made[:, :3] + beam, made[:, 3:]), 1)
+        made = torch.cat((made[:, :3] + self._beam(appearance, column, images.shape[2:]), made[:, 3:]), 1)
         return made if out is None else out.copy_(made)
 
     def _beam(self, appearance: Tensor, column: int, size: torch.Size) -> Tensor:
@@ -105,7 +104,7 @@ class LearnedLight(nn.Module):
         whole = nn.functional.interpolate(GAIN * chosen.view(-1, *self.beam.shape[1:]), (rows, 2 * rows), mode="bilinear")
         return whole[..., column : column + columns]
 
-    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, beam: Tensor, out: Tensor) -> Tensor:
+    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, column: int, out: Tensor) -> Tensor:
         """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
         parameters = (
@@ -115,12 +114,15 @@ class LearnedLight(nn.Module):
         sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
         places = tuple(part.start for part in (COLOUR, _NORMAL, _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW, self._sky))
-        beams, alike = beam.contiguous().numpy(), np.array(_ALIKE)
-        for picture, gazes, look, added, place in zip(images.numpy(), whole, appearance.tolist(), beams, out.numpy(), strict=True):
+        alike = np.full(self.own.numel(), -1)
+        alike[_ALIKE] = np.arange(len(_ALIKE))
+        there, which = appearance.unique(return_inverse=True)
+        beams = self._beam(there, column, images.shape[2:]).contiguous().numpy()  # of each weather once
+        for picture, gazes, look, row, place in zip(images.numpy(), whole, appearance.tolist(), which.tolist(), out.numpy(), strict=True):
             base, sun, rest, light, facade, windows, (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
             fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST)
             seen = (picture, picture.view(np.int32), gazes, (alike, base), sun)
-            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, added, sides, places, NOWHERE, place)
+            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, beams[row], sides, places, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
