@@ -103,8 +103,7 @@ def merge_evidence(path: Path | str, record: Mapping[str, Any], keys: Sequence[s
             twin["figures"] = [*twin["figures"], *kept]
         elif kept:
             merged.append({**run, "figures": kept})
-    sources: Sequence[Mapping[str, Any]] = merged or [record]
-    commands = list(dict.fromkeys(command for run in sources for command in _listed(run["command"])))
+    commands = list(dict.fromkeys(command for run in merged for command in _listed(run["command"]))) or _listed(record["command"])
     whole = {
         **{field: record[field] for field in RUN},
         "command": commands if len(commands) > 1 else commands[0],
