@@ -381,6 +381,9 @@ def test_channels_are_averages_over_the_fine_pixels(factor: int) -> None:
     assert np.array_equal(faces, np.where(depths > 0, np.take_along_axis(blocks(buffer), first, -1)[..., 0], raster.BACKGROUND))
     below = (np.arange(height * factor) + 0.5 > height * factor / 2)[:, None, None]  # the horizon
     rows = np.where(buffer[..., None] >= 0, np.concatenate((static, moving))[buffer], ground * below)
-    mean = rows.reshape(height, factor, width, factor, -1).astype(int).sum((1, 3)) // factor**2
+    total = rows.reshape(height, factor, width, factor, -1).astype(int).sum((1, 3))
     rest = [index for index in range(len(CHANNELS)) if index not in (depth, tall)]
-    assert np.array_equal(out[rest], mean.transpose(2, 0, 1)[rest])
+    assert np.array_equal(out[rest], ((2 * total + factor**2) // (2 * factor**2)).transpose(2, 0, 1)[rest])  # halves are rounded up
+    standing = blocks(inverse) > 0
+    roots = np.sqrt(np.minimum(2.5 * blocks(inverse), 1.0)).sum(-1) / standing.sum(-1).clip(1)
+    assert np.abs(out[depth] - 255 * roots)[standing.any(-1)].max() <= 1.001

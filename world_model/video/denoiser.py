@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...scene import Appearance
 from . import painter_kernels, terrain
 from .kernel_math import kernels_suit
-from .layout import CHANNELS
+from .layout import CHANNELS, unit
 from .lighting import LIT, LearnedLight
 from .sky import FEATURES, SkyMap
 
@@ -20,6 +20,7 @@ NUMBERS = ("steering", "pedal", "speed", "acceleration", "yaw_rate", "action_kno
 UNKNOWN_APPEARANCE = len(Appearance)
 
 
+_PAINTED = 3 + 3 + 1  # images before the layout: the noisy frame, the warped one, and where that was seen
 HOLD = (0.7, 0.9)  # share of the warped frame from which on it begins to stand alone, and from which on it does
 
 
@@ -169,16 +170,17 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             span: [B] how far the sampler's step goes, for a painter with `spans`; where it is 0 or not given, the mean of all clean
                 frames that fit is painted, else one of them.
         """
-        x = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context, self.ground_maps, self.lighting)
-        lit = x[:, -LIT:-1] if self.lighting is not None else None
-        vector = vectors(level, condition, span, self.spans).to(x.dtype)
+        squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
+        if kernels_suit(noisy) and condition.layout.dtype == torch.uint8 and squares.dtype == torch.float32:
+            layout, images = condition.layout[:, : self.layout_channels], self._around(noisy, condition)
+            x = painter_kernels.stem(images, layout, _PAINTED, squares, self.stem.bias)  # type: ignore[arg-type]
+        else:
+            images = gathered(noisy, condition, self.layout_channels, self.sky_map, self.context, self.ground_maps, self.lighting)
+            x = nn.functional.conv2d(images, squares, self.stem.bias, stride=2).contiguous(memory_format=torch.channels_last)
+        lit = images[:, -LIT:-1] if self.lighting is not None else None
+        vector = vectors(level, condition, span, self.spans).to(images.dtype)
         vector = self.condition(self.embed_numbers(vector) + self.embed_appearance(condition.appearance))
         compiled = kernels_suit(x)
-        squares = self.stem.weight.view(self.stem.out_channels, -1, 2, 2)  # as the stem of `pixel_unshuffle(x, 2)`, which need not be made
-        if compiled:
-            x = painter_kernels.stem(x, squares, self.stem.bias)  # type: ignore[arg-type]
-        else:
-            x = nn.functional.conv2d(x, squares, self.stem.bias, stride=2).contiguous(memory_format=torch.channels_last)
         skips = []
         for i, blocks in enumerate(self.down_blocks):
             for block in blocks:  # type: ignore[attr-defined]
@@ -196,6 +198,19 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
             return painter_kernels.blend(x, condition.warped[:, :3], condition.seen, lit, HOLD if self.hold else None)
         return blended(nn.functional.pixel_shuffle(x, 2), condition, self.hold, lit)
 
+    def _around(self, noisy: Tensor, condition: Condition) -> Tensor:
+        """All images that the painter is given, as of `gathered`, but for the layout, which stays bytes."""
+        layout, past = condition.layout[:, : self.layout_channels], condition.warped[:, 3 : 3 * self.context]
+        above = past[:, :0] if self.sky_map is None else self.sky_map(condition.gaze, layout)
+        below = past[:, :0] if self.ground_maps is None else self.ground_maps(condition.gaze, layout)
+        images = (noisy, condition.warped[:, :3], condition.seen, above, past, below)
+        light = LIT * (self.lighting is not None)
+        out = torch.empty(len(noisy), sum(image.shape[1] for image in images) + light, *noisy.shape[2:])
+        torch.cat(images, 1, out=out[:, : out.shape[1] - light])
+        if self.lighting is not None:
+            self.lighting.compiled(layout, out[:, _PAINTED:-LIT], condition.gaze, condition.appearance, condition.column, out[:, -LIT:])
+        return out
+
     def lit(self, layout: Tensor, gaze: Tensor, appearance: Tensor, maps: bool = False, column: int = 0) -> Tensor:
         """The layout [B, C, H, W] uint8 as its light alone paints it, colours [B, 3, H, W] in [0, 1]; see `Condition`.
 
@@ -203,7 +218,7 @@ class FrameDenoiser(PixelSpace, ModelMixin, ConfigMixin):
         """
         assert self.lighting is not None
         with torch.set_grad_enabled(maps and torch.is_grad_enabled()):
-            layout = unit_layout(layout[:, : self.layout_channels])
+            layout = unit(layout[:, : self.layout_channels])
             past = layout.new_zeros(len(layout), 3 * (self.context - 1), *layout.shape[2:])
             told = told_images(layout, gaze, past, self.sky_map, self.ground_maps)
         return self.lighting(told, gaze, appearance, column=column)[:, :3]
@@ -229,7 +244,7 @@ def gathered(
     painted = [noisy, condition.warped[:, :3], condition.seen]
     layout, past, none = condition.layout[:, :layout_channels], condition.warped[:, 3 : 3 * context], noisy[:, :0]
     if torch.is_grad_enabled():
-        told = told_images(unit_layout(layout), condition.gaze, past, sky, ground)
+        told = told_images(unit(layout), condition.gaze, past, sky, ground)
         with torch.no_grad():  # light learns from pictures alone, see `fit_light`; it would make up for how little of it is taken
             lit = none if light is None else light(told, condition.gaze, condition.appearance, column=condition.column)
         return torch.cat((*painted, told, lit), 1)
@@ -240,24 +255,12 @@ def gathered(
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else noisy.dtype
     out = torch.empty(len(noisy), sum(sizes), *noisy.shape[2:], dtype=dtype, device=noisy.device)
     places = out.split(sizes, 1)
-    layout = unit_layout(layout, places[3] if dtype == torch.float32 else None)
+    layout = unit(layout)
     for place, image in zip(places[:-1], (*painted, layout, above(layout), past, below(layout)), strict=True):
-        if place is not image:
-            place.copy_(image)
+        place.copy_(image)
     if light is not None:
         light(out[:, sum(sizes[: len(painted)]) : -LIT], condition.gaze, condition.appearance, places[-1], condition.column)
     return out
-
-
-def unit_layout(layout: Tensor, out: Tensor | None = None) -> Tensor:
-    """A layout [B, C, H, W] in [0, 1], of one in [0, 1] or of whole numbers up to 255; written into `out` where that is given."""
-    whole = layout.dtype == torch.uint8
-    if out is None:
-        return layout.float().mul_(1 / 255) if whole else layout
-    if whole and kernels_suit(out):
-        return painter_kernels.unit_layout(layout, out)
-    out.copy_(layout)
-    return out.mul_(1 / 255) if whole else out
 
 
 def blended(x: Tensor, condition: Condition, hold: bool, lit: Tensor | None = None) -> Tensor:

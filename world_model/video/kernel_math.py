@@ -15,8 +15,8 @@ _MOST = np.float32(125.0)  # powers of two of float32, nearly
 
 
 def kernels_suit(images: torch.Tensor) -> bool:
-    """Whether images are such that the kernels can be used and are worth it: no gradient, float32, on a CPU, with few threads."""
-    plain = images.device.type == "cpu" and images.dtype == torch.float32
+    """Whether images are such that the kernels can be used and are worth it: no gradient, float32 all along, on a CPU, with few threads."""
+    plain = images.device.type == "cpu" and images.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and not torch.is_grad_enabled() and torch.get_num_threads() <= THREADS
 
 

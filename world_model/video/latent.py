@@ -14,8 +14,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from .denoiser import Condition, unit_layout
-from .layout import CHANNELS
+from .denoiser import Condition
+from .layout import CHANNELS, unit
 from .patches import PATCH, TokenMixer
 from .sky import FEATURES, SkyMap
 from .tokenizer import Residual
@@ -105,7 +105,7 @@ class LatentTransformer(TokenMixer, ModelMixin, ConfigMixin):
 
     def forward(self, noisy: Tensor, level: Tensor, condition: Condition, span: Tensor | None = None) -> Tensor:
         """Predict the clean latents; a crop is taken to begin at the left of the camera's picture."""
-        images = [condition.seen, unit_layout(condition.layout[:, : self.layout_channels])]
+        images = [condition.seen, unit(condition.layout[:, : self.layout_channels])]
         if self.sky_map is not None:
             images.append(self.sky_map(condition.gaze, images[1]))
         with torch.no_grad():

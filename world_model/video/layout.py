@@ -251,7 +251,7 @@ class LayoutRasteriser:
         mesh = view.mesh
         glass, light = window_patterns(int(scene.appearance[b]))
         draw_windows(
-            faces, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
+            view.buffer, len(mesh.ground), mesh.solid, mesh.solid_normal, mesh.solid_colour, mesh.solid_windows,
             glass, _GLASS, FOOT, light, pose, self._optics, self.factor, channels[CHANNEL["building"]], channels[CHANNEL["window"]],
             channels[CHANNEL["lit"]], channels[COLOUR],
         )  # fmt: skip
@@ -268,6 +268,11 @@ class LayoutRasteriser:
         lay_shade(view.mesh.shade, TREE_SHADE_REACH, view.pose, self._optics, layers, seen)
         lay_shade(boxes, AGENT_REACH, view.pose, self._optics, layers, seen)
         average_shade(layers, light, view.inverse_depth, seen, self.factor, out)
+
+
+def unit(channels: Tensor) -> Tensor:
+    """Channels of a layout in [0, 1], of some in [0, 1] or of whole numbers up to 255."""
+    return channels.float().mul_(1 / 255) if channels.dtype == torch.uint8 else channels
 
 
 _SKY, _GRASS = (150.0, 190.0, 235.0), (85.0, 125.0, 60.0)
@@ -311,5 +316,5 @@ def without_scenery(channels: Tensor) -> tuple[Tensor, Tensor]:
     scenery = channels[:, list(SCENERY_CHANNELS)]
     keep = (scenery.float().sum(1, keepdim=True) < 0.5 * top).to(channels.dtype)
     out = channels * keep
-    out[:, [*SCENERY_CHANNELS, CHANNEL["shade"], CHANNEL["facade"]]] = 0
+    out[:, [*SCENERY_CHANNELS, *(CHANNEL[name] for name in ("shade", "facade", "window", "lit"))]] = 0
     return out, (scenery > 0).any(1, keepdim=True)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ...scene import Appearance
 from .gaze import NOWHERE
-from .kernel_math import kernels_suit
 from .layout import CHANNEL, CHANNELS, COLOUR, COVER_CHANNELS, MARKING_CHANNELS, NEAREST
 from .light_kernel import PANE, light_picture
+from .terrain import ground_depths
 
 _OWN = (  # what has no base colour, or shines by itself
     "ground", "verge", "pavement", "road", "junction", "edge", "dash", "centre", "stop", "cabin", "wheel", "window", "lit", "signal",
@@ -27,6 +27,7 @@ _ALIKE = [CHANNEL[name] for name in ("cabin", "wheel", "signal", "front_lamp", "
 LIT = 4  # images that it makes: three of colours, and what haze leaves of things
 _NORMAL = slice(CHANNEL["normal_x"], CHANNEL["normal_z"] + 1)
 STANDING = slice(CHANNEL["body"], CHANNEL["green"] + 1)  # what has a normal
+_LYING = [CHANNEL[name] for name in ("ground", "verge", "pavement", "road", "junction", *("edge", "dash", "centre", "stop"))]
 _ASPHALT = [CHANNEL["road"], CHANNEL["junction"], *MARKING_CHANNELS]  # what mirrors lamps when it is wet
 _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW = (
     slice(CHANNEL[name], CHANNEL[name] + 1) for name in ("inverse_depth", "shade", "facade", "window", "lit")
@@ -77,8 +78,11 @@ class LearnedLight(nn.Module):
         self.above = nn.Parameter(torch.zeros(looks, 3, _RISES + sky))  # how the open sky differs from haze, by height and by features
         for weights in (self.above.data[..., _RISES:], self.rest.data[:, :3, inputs - ground :]):
             nn.init.normal_(weights, std=_MAPS / GAIN)
-        self.register_buffer("covers", torch.zeros(3, inputs), persistent=False)  # what stands, anything, and asphalt
+        self.register_buffer("lies", torch.zeros(inputs), persistent=False)  # of `own` what is ground
+        self.lies[_LYING] = self.lies[inputs - ground :] = 1.0
+        self.register_buffer("covers", torch.zeros(3, inputs), persistent=False)  # what stands, ground, and asphalt of that
         self.covers[0, STANDING] = self.covers[1, COVER_CHANNELS] = self.covers[2, _ASPHALT] = 1.0
+        self.covers[1, STANDING] = 0.0
 
     def forward(self, images: Tensor, looks: Tensor, appearance: Tensor, out: Tensor | None = None, column: int = 0) -> Tensor:
         """Colours [B, 3, H, W], from 0 to 1 for white, and how much of a pixel is things that haze leaves to be seen [B, 1, H, W].
@@ -90,9 +94,6 @@ class LearnedLight(nn.Module):
             out: where the result is written, if given.
             column: of the camera's picture, twice as wide as high, at which a crop of it begins.
         """
-        if kernels_suit(images) and self.rest.dtype == torch.float32:
-            out = torch.empty(len(images), LIT, *images.shape[2:]) if out is None else out
-            return self._compiled(images, looks, appearance, column, out)
         made = self._plain(images, looks, appearance)
         made = torch.cat((made[:, :3] + self._beam(appearance, column, images.shape[2:]), made[:, 3:]), 1)
         return made if out is None else out.copy_(made)
@@ -104,25 +105,27 @@ class LearnedLight(nn.Module):
         whole = nn.functional.interpolate(GAIN * chosen.view(-1, *self.beam.shape[1:]), (rows, 2 * rows), mode="bilinear")
         return whole[..., column : column + columns]
 
-    def _compiled(self, images: Tensor, looks: Tensor, appearance: Tensor, column: int, out: Tensor) -> Tensor:
-        """What `forward` says, one picture after the other in one thread and about twice as fast, written into `out`."""
+    def compiled(self, layout: Tensor, images: Tensor, looks: Tensor, appearance: Tensor, column: int, out: Tensor) -> Tensor:
+        """What `forward` says of a uint8 layout and the further images, one picture after the other in one thread, written into `out`."""
         windows = torch.stack((self.shine, self.pane), 1)
         parameters = (
             self.base, self.sun, self.rest, self.light, self.facade, windows, self.haze, self.start, self.beyond, self.above,
         )  # fmt: skip
         weights = [(GAIN * parameter).detach().numpy() for parameter in parameters]
-        sums = np.concatenate((self.own.numpy()[None], self.covers.numpy()))
+        sums = torch.cat((torch.stack((self.own * self.lies, self.own * (1 - self.lies))), self.covers)).numpy()
         sides, whole = self.sides.numpy()[:, :2], looks.float().contiguous().numpy()
         places = tuple(part.start for part in (COLOUR, _NORMAL, _DEPTH, _SHADE, _FACADE, _WINDOW, _LIT_WINDOW, self._sky))
         alike = np.full(self.own.numel(), -1)
         alike[_ALIKE] = np.arange(len(_ALIKE))
         there, which = appearance.unique(return_inverse=True)
         beams = self._beam(there, column, images.shape[2:]).contiguous().numpy()  # of each weather once
-        for picture, gazes, look, row, place in zip(images.numpy(), whole, appearance.tolist(), which.tolist(), out.numpy(), strict=True):
+        ground = ground_depths(images.shape[2], images.device).numpy()
+        each = zip(layout.numpy(), images.numpy(), whole, appearance.tolist(), which.tolist(), out.numpy(), strict=True)
+        for known, more, gazes, look, row, place in each:
             base, sun, rest, light, facade, windows, (haze,), (start,), beyond, above = (parameter[look] for parameter in weights)
             fog = (math.exp(haze) / _SCALE, start * _SCALE, NEAREST)
-            seen = (picture, picture.view(np.int32), gazes, (alike, base), sun)
-            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, beams[row], sides, places, NOWHERE, place)
+            seen = (known, more, more.view(np.int32), gazes, (alike, base), sun)
+            light_picture(*seen, rest, sums, light, facade, windows, fog, beyond, above, beams[row], ground, sides, places, NOWHERE, place)
         return out
 
     def _plain(self, images: Tensor, looks: Tensor, appearance: Tensor) -> Tensor:
@@ -131,24 +134,31 @@ class LearnedLight(nn.Module):
         column = lambda parameter: of(parameter).unsqueeze(2)
         flat = images.flatten(2)
         sky = nn.functional.pad(self.above[..., _RISES:], (self._sky.start, self.own.numel() - self._sky.stop))
-        sums = torch.bmm(torch.cat((of(self.rest * self.own), of(sky), self.covers.expand(batch, -1, -1)), 1), flat)
-        colour, more, clouds, standing, cover, asphalt = sums.split((3, 3, 3, 1, 1, 1), 1)
+        weights = (of(self.rest[:, :3] * (self.own * self.lies)), of(self.rest * (self.own * (1 - self.lies))), of(sky))
+        sums = torch.bmm(torch.cat((*weights, self.covers.expand(batch, -1, -1)), 1), flat)
+        ground, colour, more, clouds, standing, lying, asphalt = sums.split((3, 3, 3, 3, 1, 1, 1), 1)
+        solid = standing > 0
         normals = (2 * flat[:, _NORMAL] - standing) / standing.clamp_min(0.05)
+        normals = torch.where(solid, normals, normals.new_tensor((0.0, 0.0, 1.0)).view(3, 1))  # of what lies and has a base colour: kerbs
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
-        windowed = flat[:, _FACADE] / standing.clamp_min(0.05)
+        windowed = torch.where(solid, flat[:, _FACADE] / standing.clamp_min(0.05), 0.0)
         light = torch.addcmul(torch.bmm(of(self.light), facing), windowed, torch.bmm(of(self.facade), facing))
         where, sunlight = of(self.sun).split(1, 1)
         light = torch.baddbmm(light, sunlight.transpose(1, 2), torch.bmm(where, normals).relu_())
-        depth = (NEAREST / _SCALE) / flat[:, _DEPTH].square().clamp_min(1e-6)
-        left = torch.exp(-column(self.haze).exp() * (depth - column(self.start)).relu())
-        bright = left * (1 - flat[:, _SHADE])
+        through = lambda depth: torch.exp(-column(self.haze).exp() * (depth / _SCALE - column(self.start)).relu())
+        left = through(NEAREST / flat[:, _DEPTH].square().clamp_min(1e-6))
+        # behind what stands is ground as far away as that is in this row, and what shades a pixel shades the ground of it
+        row = through(ground_depths(height, images.device).view(1, 1, -1, 1).expand(-1, -1, -1, width).flatten(2))
+        left_of_ground = torch.where(solid, row, left)
+        lit_ground = left_of_ground * (1 - (flat[:, _SHADE] / lying.clamp_min(0.05)).clamp_max(1.0))
         around = (1 - column(self.pane) * flat[:, _WINDOW]).clamp_min(PANE)  # what a base colour is of that of the wall
         more = torch.addcmul(more, column(self.shine), flat[:, _LIT_WINDOW] / around)
         # what wet asphalt mirrors has come through the rain in the layout, and nothing shades it
-        things = torch.addcmul(colour * bright, flat[:, COLOUR], asphalt)
+        mirrored = asphalt.masked_fill(solid, 0.0)
+        things = torch.addcmul(ground * lit_ground + colour * left, flat[:, COLOUR], mirrored)
         base = torch.baddbmm(flat[:, COLOUR], of(self.base), flat[:, _ALIKE])
-        things = torch.addcmul(things, base, light * (1 + more) * (1 - asphalt) * bright)
-        left = (left * cover).view(batch, 1, height, width)
+        things = torch.addcmul(things, base, light * (1 + more) * (1 - mirrored) * torch.where(solid, left, lit_ground))
+        left = (left * standing + left_of_ground * lying).view(batch, 1, height, width)
         behind = torch.bmm(of(self.beyond), _waves(looks)).unsqueeze(2).expand(-1, -1, height, -1)
         lit = torch.addcmul(behind, left, behind, value=-1.0) + (things + clouds).view(batch, 3, height, width)
         fixed = looks.device.type != "cpu"  # graphs of a GPU want fixed shapes

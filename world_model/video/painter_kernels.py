@@ -17,30 +17,33 @@ from torch import Tensor, nn
 from .kernel_math import exponential
 
 ROWS = 8  # of a stem's output at once, so that what it is made of stays in a processor's cache
+_ONE, _UNIT = np.float32(1.0), np.float32(1 / 255)
 _MATH = {"contract", "reassoc", "nsz", "arcp"}  # what is not a number stays none
 
 
-def unit_layout(layout: Tensor, out: Tensor) -> Tensor:
-    """Write a layout [B, C, H, W] of whole numbers up to 255 into `out` in [0, 1]."""
-    for picture, place in zip(layout.numpy(), out.numpy(), strict=True):
-        _to_unit(picture, place)
-    return out
+def stem(images: Tensor, layout: Tensor, place: int, weight: Tensor, bias: Tensor) -> Tensor:
+    """A convolution [B, O, H / 2, W / 2] of 2 x 2 pixels with stride 2, without channels that are 0 all over.
 
-
-def stem(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A convolution [B, O, H / 2, W / 2] of 2 x 2 pixels with stride 2 of images [B, C, H, W], without channels that are 0 all over."""
+    Args:
+        images: [B, C, H, W] float32.
+        layout: [B, L, H, W] uint8 of 255 times what is meant.
+        place: which of the images comes next after the layout.
+        weight: [O, C + L, 2, 2].
+        bias: [O].
+    """
     batch, channels, height, width = images.shape
-    features, rows = len(weight), math.gcd(height // 2, ROWS)
-    taps = weight.permute(1, 2, 3, 0).contiguous()  # [C, 2, 2, O]
-    packed, used = torch.empty(4 * channels, rows * width // 2), np.empty(channels, np.int64)
-    out = torch.empty(batch, height // 2, width // 2, features)
-    for picture, place in zip(images.numpy(), out, strict=True):
-        some = used[: _find_used(picture.view(np.int32), used)]
-        known = taps[torch.from_numpy(some)].view(-1, features)
-        told = packed[: len(known)]
+    features, rows, known = len(weight), math.gcd(height // 2, ROWS), layout.shape[1]
+    taps = weight.permute(1, 2, 3, 0).contiguous()  # [C + L, 2, 2, O]
+    packed, used = torch.empty(channels + known, 2, 2, rows, width // 2), np.empty(channels, np.int64)
+    used_layout, out = np.empty(known, np.int64), torch.empty(batch, height // 2, width // 2, features)
+    for picture, told, made in zip(images.numpy(), layout.numpy(), out, strict=True):
+        some, more = used[: _find_used(picture.view(np.int32), used)], used_layout[: _find_used(told, used_layout)]
+        there = taps[np.concatenate((some + known * (some >= place), more + place))].view(-1, features)
+        filled = packed.view(4 * (channels + known), -1)[: len(there)]
         for begin in range(0, height // 2, rows):
-            _unshuffle(picture, some, begin, packed.numpy().reshape(channels, 2, 2, rows, width // 2))
-            torch.addmm(bias, told.t(), known, out=place[begin : begin + rows].view(-1, features))
+            _unshuffle(picture, some, begin, _ONE, packed.numpy())
+            _unshuffle(told, more, begin, _UNIT, packed.numpy()[len(some) :])
+            torch.addmm(bias, filled.t(), there, out=made[begin : begin + rows].view(-1, features))
     return out.permute(0, 3, 1, 2)
 
 
@@ -112,22 +115,12 @@ def _sigmoid(value):
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def _to_unit(layout, out):
-    channels, height, width = layout.shape
-    share = np.float32(1 / 255)
-    for c in range(channels):
-        for row in range(height):
-            for u in range(width):
-                out[c, row, u] = np.float32(layout[c, row, u]) * share
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def _find_used(images: NDArray[np.int32], used: NDArray[np.int64]) -> int:
+def _find_used(images: NDArray[np.integer], used: NDArray[np.int64]) -> int:
     """Write which channels of images [C, H, W], taken as whole numbers, are not 0 all over; how many."""
     channels, height, width = images.shape
     count = 0
     for c in range(channels):
-        some = np.int32(0)
+        some = images[c, 0, 0]
         for row in range(height):
             for u in range(width):
                 some |= images[c, row, u]
@@ -139,14 +132,14 @@ def _find_used(images: NDArray[np.int32], used: NDArray[np.int64]) -> int:
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
-def _unshuffle(images, used, begin, out):
-    """Pack channels of images [C, H, W] into [C, 2, 2, R, W / 2], 2 R rows from 2 `begin` on."""
+def _unshuffle(images, used, begin, unit, out):
+    """Pack `unit` times channels of images [C, H, W] into [C, 2, 2, R, W / 2], 2 R rows from 2 `begin` on."""
     for k in range(len(used)):
         for row in range(2 * out.shape[3]):
             line, left, right = images[used[k], 2 * begin + row], out[k, row % 2, 0, row // 2], out[k, row % 2, 1, row // 2]
             for u in range(out.shape[4]):
-                left[u] = line[2 * u]
-                right[u] = line[2 * u + 1]
+                left[u] = unit * np.float32(line[2 * u])
+                right[u] = unit * np.float32(line[2 * u + 1])
 
 
 @njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")

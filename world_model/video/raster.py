@@ -224,7 +224,8 @@ def compose(
     """Average the palette's rows over blocks of factor x factor pixels into out [C, H, W] uint8, and tell what stands nearest in each.
 
     Faces below len(static) take their row of static [F, C] uint8, later ones of moving [D, C]; bare ground below the horizon takes
-    `ground_palette` [C]; sky stays 0. The nearest faces [H, W] have inverse depths [H, W], BACKGROUND and 0 where there is none.
+    `ground_palette` [C]; sky stays 0. The nearest faces [H, W] have inverse depths [H, W], BACKGROUND and 0 where there is none. The depth
+    that is told is the mean of what stands in a pixel, and that of the nearest ground where nothing does.
     """
     channels = static.shape[1]
     fixed = static.shape[0]
@@ -245,7 +246,7 @@ def compose(
         for column in range(width):
             first = buffer[row * factor, column * factor]
             alike = True
-            near = 0.0
+            near, stands, roots = 0.0, 0, 0.0
             tall = 0.0
             face, standing = BACKGROUND, np.float32(0.0)
             for i in range(factor):
@@ -256,11 +257,12 @@ def compose(
                     if w > standing:
                         face, standing = here, w
                     if w <= 0:
-                        w = ground[i]
+                        near = max(near, ground[i])
                         tall += rise[i]
                     else:
                         tall += max(0.0, above - down[i] / max(w, 1e-4))
-                    near = max(near, w)
+                        stands += 1
+                        roots += math.sqrt(min(w * 2.5, 1.0))
             faces[row, column], depths[row, column] = face, standing
             if alike and first < 0 and (ground[0] > 0) == (ground[factor - 1] > 0):
                 for c in range(channels):
@@ -286,8 +288,8 @@ def compose(
                             for c in range(channels):
                                 total[c] += ground_palette[c]
                 for c in range(channels):
-                    line[c, column] = (total[c] * part) >> 20
-            line[depth_channel, column] = min(255, int(255 * math.sqrt(min(near * 2.5, 1.0))))
+                    line[c, column] = (total[c] * part + (1 << 19)) >> 20
+            line[depth_channel, column] = int(255 * (roots / stands if stands > 0 else math.sqrt(min(near * 2.5, 1.0))))
             line[height_channel, column] = min(255, int(255 * min(tall / area / 20.0, 1.0)))
         for c in range(channels):
             for column in range(width):

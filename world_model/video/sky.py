@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .gaze import NOWHERE
-from .layout import COVER_CHANNELS
+from .layout import COVER_CHANNELS, unit
 
 ROWS, COLUMNS = 32, 480
 FEATURES = 6
@@ -29,7 +29,7 @@ class SkyMap(nn.Module):
 
         Args:
             directions: [B, 4, H, W], see `gaze.gaze`.
-            layout: [B, C, H, W] in [0, 1].
+            layout: [B, C, H, W] in [0, 1], or uint8 of 255 times that.
         """
         height = directions.shape[2]
         if directions.device.type == "cpu":  # most of a picture is below the horizon, but graphs of a GPU want fixed shapes
@@ -40,5 +40,5 @@ class SkyMap(nn.Module):
         found = nn.functional.grid_sample(
             around.expand(len(where), -1, -1, -1), where, mode="bilinear", padding_mode="border", align_corners=False
         )
-        open_sky = 1 - layout[:, COVER_CHANNELS].sum(1, keepdim=True).clamp(0, 1)
+        open_sky = 1 - unit(layout[:, COVER_CHANNELS]).sum(1, keepdim=True).clamp(0, 1)
         return nn.functional.pad(found * (open_sky * (directions[:, 1:2] > NOWHERE)), (0, 0, 0, height - directions.shape[2]))

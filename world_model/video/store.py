@@ -31,7 +31,7 @@ from .layout import AGENT_CHANNELS, CHANNELS, LayoutRasteriser
 from .plain_motion import STILL, PlainMotion, fit_motion, past_commands
 from .warp import ego_motion, plane_flow, warp
 
-STORE_FORMAT = 21
+STORE_FORMAT = 22
 PLAIN = "plain_motion.json"  # how pixels of clips without a scene move
 FIT_CLIPS = 24  # such clips that the motion is fitted to
 FLOW_SCALE = 32  # stored flow is in 1/32 pixel

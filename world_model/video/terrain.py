@@ -6,12 +6,14 @@ it has been seen, blurred by being moved every step; what comes into view it say
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ...camera import CAMERA
 from .gaze import NOWHERE, PERIOD, begun_again
-from .layout import CHANNEL
+from .layout import CHANNEL, SUPERSAMPLING, unit
 
 SPANS = (32.0, PERIOD)  # m after which asphalt and grass begin again
 TEXELS = (96, 128)  # to a side
@@ -32,7 +34,7 @@ class GroundMaps(nn.Module):
 
         Args:
             looks: [B, 4, H, W], see `gaze.gaze`.
-            layout: [B, C, H, W] in [0, 1].
+            layout: [B, C, H, W] in [0, 1], or uint8 of 255 times that.
         """
         height, above = looks.shape[2], 0
         if looks.device.type == "cpu":  # graphs of a GPU want fixed shapes
@@ -48,7 +50,7 @@ class GroundMaps(nn.Module):
             picked = nn.functional.grid_sample(
                 around.expand(len(where), -1, -1, -1), where.to(around.dtype), mode="bilinear", align_corners=False
             )
-            cover = sum(layout[:, CHANNEL[name]] for name in names)
+            cover = sum(unit(layout[:, CHANNEL[name]]) for name in names)
             share = cover.unsqueeze(1) * known * (3 * span / side / length).clamp(max=1)  # type: ignore[union-attr]
             found.append(picked * share)
         return nn.functional.pad(torch.cat(found, 1), (0, 0, above, 0))
@@ -59,3 +61,11 @@ def pixel_lengths(height: int, device: torch.device) -> Tensor:
     focal = CAMERA.focal * height / CAMERA.height
     down = ((torch.arange(height, device=device) + 0.5 - height / 2) / focal - CAMERA.pitch).clamp_min(1e-3)
     return (CAMERA.above_ground / (down.square() * focal)).unsqueeze(1)
+
+
+def ground_depths(height: int, device: torch.device) -> Tensor:
+    """Depth of flat ground [height] by row of a picture of so many, m, where it is nearest in the row; very far above the horizon."""
+    focal = CAMERA.focal * height / CAMERA.height
+    slope = (torch.arange(height, device=device) + 1 - 0.5 / SUPERSAMPLING - height / 2) / focal
+    down = slope * math.cos(CAMERA.pitch) - math.sin(CAMERA.pitch)
+    return CAMERA.above_ground / down.clamp_min(1e-6)

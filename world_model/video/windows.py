@@ -106,12 +106,12 @@ def _lay_out(wall, normal, bay, storey, pose, camera, width, height, planes, edg
 
 @njit(cache=True, nogil=True, fastmath=True)
 def draw_windows(
-    faces, ground_faces, solid, normals, walls, windows, glass, tint, foot, light, pose, camera, factor, cover, out, bright, colour
+    buffer, ground_faces, solid, normals, walls, windows, glass, tint, foot, light, pose, camera, factor, cover, out, bright, colour
 ):
-    """How much of each pixel of `nearest` a window fills, what it looks like and how much light is behind it.
+    """How much of each pixel windows fill, what they look like and how much light is behind them, of every wall that is seen in it.
 
     Args:
-        faces: [H, W] of `nearest`.
+        buffer: [factor H, factor W] index of the face seen in each fine pixel.
         ground_faces: the index of the first of the walls.
         solid: [Q, 4, 3] the walls.
         normals: [Q, 3] of them.
@@ -134,60 +134,95 @@ def draw_windows(
     last = ground_faces + len(solid)
     known = np.full(_KEPT, -1, np.int64)  # walls laid out last, by their index modulo _KEPT
     laid, edges = np.empty((_KEPT, 2, 3, 3)), np.empty((_KEPT, 3))
+    here = np.empty(factor * factor, np.int64)  # walls in a pixel, how many fine pixels each has, and the first and last columns and rows
+    parts, spans = np.empty(factor * factor, np.int64), np.empty((factor * factor, 4), np.int64)
     for row in range(height):
-        v = row * factor + factor // 2
         for column in range(width):
             out[row, column] = 0
             bright[row, column] = 0
-            face = faces[row, column]
-            if face < ground_faces or face >= last:
+            if cover[row, column] == 0:
                 continue
-            wall = face - ground_faces
-            bay, storey = windows[wall, 0], windows[wall, 1]
-            if bay <= 0:
-                continue
-            kept = wall % _KEPT
-            planes, edge = laid[kept], edges[kept]
-            if wall != known[kept]:
-                known[kept] = wall
-                _lay_out(solid[wall], normals[wall], bay, storey, pose, camera, width * factor, height * factor, planes, edge)
-            u = column * factor + factor // 2
-            t = 0 if edge[0] + edge[1] * u + edge[2] * v >= 0 else 1
-            w = planes[t, 0, 0] + planes[t, 0, 1] * u + planes[t, 0, 2] * v
-            if w <= 0:
-                continue
-            along = (planes[t, 1, 0] + planes[t, 1, 1] * u + planes[t, 1, 2] * v) / w
-            up = (planes[t, 2, 0] + planes[t, 2, 1] * u + planes[t, 2, 2] * v) / w
-            wide, tall = abs(planes[t, 1, 1] - along * planes[t, 0, 1]) / w, abs(planes[t, 2, 2] - up * planes[t, 0, 2]) / w
-            step = TEXELS * (wide + abs(planes[t, 2, 1] - up * planes[t, 0, 1]) / w)
-            cell, fine = 1.0 / TEXELS, float(TEXELS)  # what one colour fills, as the reference world's renderer picks it
-            while step >= 1 and cell < 1:
-                step, cell, fine = 0.5 * step, 2 * cell, 0.5 * fine
-            wide, tall = factor * wide, factor * tall
-            kind = int(windows[wall, 6])
-            filled, pane, glow, seam = 0.0, 0.0, 0.0, 0.0
-            if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
-                filled = _shown(along, wide, windows[wall, 2], windows[wall, 3]) * _shown(up, tall, windows[wall, 4], windows[wall, 5])
-                pane, glow, seam = filled * glass[kind].mean(), filled * light[kind].mean(), 1 / TEXELS
-            else:
-                framed = windows[wall, 3] - windows[wall, 2] == 1.0
-                for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
-                    over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5], cell, fine)
-                    seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS, cell, fine)
-                    i = int(storey_here + windows[wall, 8]) % cells
-                    for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
-                        share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3], cell, fine)
-                        j = int(bay_here + windows[wall, 7]) % cells
-                        filled += share
-                        glow += share * light[kind, i, j]
-                        if framed:
-                            share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS, cell, fine)
-                        pane += share * glass[kind, i, j]
-            out[row, column] = int(255 * min(filled, 1.0))
-            bright[row, column] = int(255 * min(glow, 1.0))
-            up_wall = up * storey / max(solid[wall, 2, 2] - solid[wall, 0, 2], 1e-3)
-            shade = foot + (1.0 - foot) * min(max(up_wall, 0.0), 1.0)
-            look = 1.0 - filled - (1.0 - SEAM) * seam
+            count = _walls_in(buffer, row * factor, column * factor, factor, ground_faces, last, here, parts, spans)
+            filled_here, glow_here, change = 0.0, 0.0, (0.0, 0.0, 0.0)
+            for k in range(count):
+                wall, part = here[k], parts[k] / (factor * factor)
+                bay, storey = windows[wall, 0], windows[wall, 1]
+                if bay <= 0:
+                    continue
+                kept = wall % _KEPT
+                planes, edge = laid[kept], edges[kept]
+                if wall != known[kept]:
+                    known[kept] = wall
+                    _lay_out(solid[wall], normals[wall], bay, storey, pose, camera, width * factor, height * factor, planes, edge)
+                u, v = column * factor + 0.5 * (spans[k, 0] + spans[k, 1]), row * factor + 0.5 * (spans[k, 2] + spans[k, 3])
+                t = 0 if edge[0] + edge[1] * u + edge[2] * v >= 0 else 1
+                w = planes[t, 0, 0] + planes[t, 0, 1] * u + planes[t, 0, 2] * v
+                if w <= 0:
+                    continue
+                along = (planes[t, 1, 0] + planes[t, 1, 1] * u + planes[t, 1, 2] * v) / w
+                up = (planes[t, 2, 0] + planes[t, 2, 1] * u + planes[t, 2, 2] * v) / w
+                wide, tall = abs(planes[t, 1, 1] - along * planes[t, 0, 1]) / w, abs(planes[t, 2, 2] - up * planes[t, 0, 2]) / w
+                step = TEXELS * (wide + abs(planes[t, 2, 1] - up * planes[t, 0, 1]) / w)
+                cell, fine = 1.0 / TEXELS, float(TEXELS)  # what one colour fills, as the reference world's renderer picks it
+                while step >= 1 and cell < 1:
+                    step, cell, fine = 0.5 * step, 2 * cell, 0.5 * fine
+                wide, tall = (spans[k, 1] - spans[k, 0] + 1) * wide, (spans[k, 3] - spans[k, 2] + 1) * tall
+                kind = int(windows[wall, 6])
+                filled, pane, glow, seam = 0.0, 0.0, 0.0, 0.0
+                if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
+                    filled = _shown(along, wide, windows[wall, 2], windows[wall, 3]) * _shown(up, tall, windows[wall, 4], windows[wall, 5])
+                    pane, glow, seam = filled * glass[kind].mean(), filled * light[kind].mean(), 1 / TEXELS
+                else:
+                    framed = windows[wall, 3] - windows[wall, 2] == 1.0
+                    for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
+                        over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5], cell, fine)
+                        seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS, cell, fine)
+                        i = int(storey_here + windows[wall, 8]) % cells
+                        for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
+                            share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3], cell, fine)
+                            j = int(bay_here + windows[wall, 7]) % cells
+                            filled += share
+                            glow += share * light[kind, i, j]
+                            if framed:
+                                share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS, cell, fine)
+                            pane += share * glass[kind, i, j]
+                filled_here, glow_here = filled_here + part * min(filled, 1.0), glow_here + part * min(glow, 1.0)
+                up_wall = up * storey / max(solid[wall, 2, 2] - solid[wall, 0, 2], 1e-3)
+                shade = foot + (1.0 - foot) * min(max(up_wall, 0.0), 1.0)
+                look = shade * (1.0 - filled - (1.0 - SEAM) * seam) - 1.0
+                change = (
+                    change[0] + part * walls[wall, 0] * (look + shade * pane * tint[0]),
+                    change[1] + part * walls[wall, 1] * (look + shade * pane * tint[1]),
+                    change[2] + part * walls[wall, 2] * (look + shade * pane * tint[2]),
+                )
+            out[row, column] = int(255 * filled_here)
+            bright[row, column] = int(255 * glow_here)
             for c in range(3):
-                here = colour[c, row, column] + cover[row, column] * walls[wall, c] * (shade * (look + pane * tint[c]) - 1.0)
-                colour[c, row, column] = int(min(max(here + 0.5, 0.0), 255.0))
+                if change[c] != 0.0:
+                    colour[c, row, column] = int(min(max(colour[c, row, column] + 255 * change[c] + 0.5, 0.0), 255.0))
+
+
+@njit(cache=True, nogil=True)
+def _walls_in(buffer, row, column, factor, first, last, here, parts, spans):
+    """How many walls, faces from `first` to before `last`, are seen in a pixel whose fine ones begin at a row and a column of the buffer.
+
+    Args:
+        here: [factor squared] to be filled with them, less `first`.
+        parts: with how many fine pixels each has.
+        spans: [.., 4] with the first and last columns and rows of these in the pixel.
+    """
+    count = 0
+    for i in range(factor):
+        for j in range(factor):
+            face = buffer[row + i, column + j]
+            if face < first or face >= last:
+                continue
+            k = 0
+            while k < count and here[k] != face - first:
+                k += 1
+            if k == count:
+                here[k], parts[k], count = face - first, 0, count + 1
+                spans[k, 0], spans[k, 1], spans[k, 2], spans[k, 3] = j, j, i, i
+            parts[k] += 1
+            spans[k, 0], spans[k, 1], spans[k, 3] = min(spans[k, 0], j), max(spans[k, 1], j), i
+    return count
