@@ -75,6 +75,24 @@ def test_a_painter_paints_the_same_with_kernels_and_without(monkeypatch: pytest.
     assert len(calls) == 1
 
 
+def test_without_convolutions_that_end_with_more_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    painter, told = lively(), condition(1)
+    noise, level = torch.randn(len(POSES), 3, CAMERA.height, CAMERA.width), torch.ones(len(POSES))
+    with torch.inference_mode():
+        painted = painter(noise, level, told)
+        monkeypatch.setattr(painter_kernels, "_fuses", lambda: False)
+        assert torch.allclose(painter(noise, level, told), painted, atol=1e-3)
+
+
+def test_a_pytorch_without_them_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: object) -> torch.Tensor:
+        raise RuntimeError("no such operator")
+
+    for said in (missing, lambda x, *_: x):
+        monkeypatch.setattr(painter_kernels, "_silu_convolved", said)
+        assert not painter_kernels._fuses.__wrapped__()
+
+
 def test_normalising_holds_far_from_zero_and_what_is_no_number_stays_none() -> None:
     norm = torch.nn.GroupNorm(2, 32)
     x = (torch.randn(2, 32, 8, 16) + 50).contiguous(memory_format=torch.channels_last)

@@ -49,11 +49,13 @@ def light(ambient: float = 0.5, lamp: float = 0.0, haze: float = 1e-9, beyond: f
 
 
 def seen(made: LearnedLight, layout: torch.Tensor, appearance: torch.Tensor = DAY, looks: torch.Tensor = NOWHERE_KNOWN) -> list[float]:
-    """What it says, compiled, and the same with gradients."""
+    """What it says; compiled it says the same of what bytes can hold."""
+    bytes_of, more = layout[:, : len(CHANNELS)].mul(255).round().byte(), layout[:, len(CHANNELS) :]
     with torch.no_grad():
-        compiled = made(layout, looks, appearance)
-    assert torch.allclose(made(layout, looks, appearance), compiled, atol=1e-5)
-    return compiled.flatten().tolist()
+        compiled = made.compiled(bytes_of, more, looks, appearance, 0, torch.empty(1, 4, *layout.shape[2:]))
+        held = torch.cat((bytes_of.float() / 255, more), 1)
+        assert torch.allclose(made(held, looks, appearance), compiled, atol=1e-5)
+    return made(layout, looks, appearance).detach().flatten().tolist()
 
 
 def test_a_wall_is_its_colour_in_the_light_that_falls_on_it() -> None:
@@ -103,6 +105,24 @@ def test_what_asphalt_mirrors_comes_as_the_layout_says_and_kerbs_as_what_stands(
         road[0, CHANNEL["road"]], road[0, CHANNEL["dash"]], road[0, CHANNEL["ground"]] = 0.5 * asphalt, 0.5 * asphalt, 1 - asphalt
         share = asphalt + (1 - asphalt) * 0.4 * 0.5 * left
         assert seen(made, road) == pytest.approx([share * c for c in COLOURS] + [left], abs=1e-5)
+
+
+def test_what_shares_a_pixel_is_lit_and_fades_each_by_itself() -> None:
+    made, row = light(ambient=0.4, haze=1 / 200), 40
+    with torch.no_grad():
+        made.rest[DAY, :3, CHANNEL["road"]] = torch.tensor([0.3, 0.2, 0.1]) / GAIN
+    layout = torch.zeros(1, len(CHANNELS), CAMERA.height, 1)
+    layout[:, :, row] = wall(20.0, cover=0.25)[..., 0]
+    layout[0, CHANNEL["road"], row], layout[0, CHANNEL["shade"], row] = 0.75, 0.3  # of that a part is in the shade
+    down = (row + 5 / 6 - CAMERA.height / 2) / CAMERA.focal
+    down = down * math.cos(CAMERA.pitch) - math.sin(CAMERA.pitch)
+    left, behind = math.exp(-20 / 200), math.exp(-CAMERA.above_ground / down / 200)
+    looks = NOWHERE_KNOWN.expand(-1, -1, CAMERA.height, -1)
+    whole = torch.tensor(seen(made, layout, looks=looks)).view(4, CAMERA.height)
+    ground = [behind * (0.75 - 0.3) * c for c in (0.3, 0.2, 0.1)]
+    there = [0.4 * left * 0.25 * c + under for c, under in zip(COLOURS, ground, strict=True)]
+    assert whole[:, row].tolist() == pytest.approx([*there, 0.25 * left + 0.75 * behind], abs=1e-5)
+    assert float(whole[:, :row].abs().max()) == 0.0
 
 
 def test_glass_has_a_base_colour_that_is_learned_and_is_lit_as_bodies_are() -> None:

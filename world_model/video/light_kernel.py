@@ -17,8 +17,8 @@ _LEAST_HAZE = -1e-4  # of it in a metre, which leaves nothing where there is no 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def light_picture(
-    layout, images, bits, looks, alike, sun, weights, sums, light, facade, windows, haze, beyond, above, beam, ground, sides, places, nowhere,
-    out,
+    layout, images, bits, looks, alike, sun, weights, sums, light, facade, windows, haze, beyond, above, beam, ground, sides, places,
+    nowhere, out,
 ):  # fmt: skip
     """Write the colours and what haze leaves of things, [4, H, W], of a layout [L, H, W] in one weather, whose parameters these are.
 
@@ -59,7 +59,7 @@ def light_picture(
                 cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
                 for k in range(3):
                     behind[k, u] += cos * beyond[k, 2 * wave - 1] + sin * beyond[k, 2 * wave]
-    # of some rows at once three colours of ground, and of the rest, more, clouds, what stands, ground, asphalt, and base colours left unsaid
+    # of some rows at once three colours of ground and of the rest, more, clouds, what stands, ground, asphalt, base colours left unsaid
     totals = np.empty((_ROWS, 18, columns), np.float32)
     left, bright = np.empty(columns, np.float32), np.empty(columns, np.float32)
     for row in range(rows):

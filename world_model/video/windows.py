@@ -204,12 +204,10 @@ def draw_windows(
 
 @njit(cache=True, nogil=True)
 def _walls_in(buffer, row, column, factor, first, last, here, parts, spans):
-    """How many walls, faces from `first` to before `last`, are seen in a pixel whose fine ones begin at a row and a column of the buffer.
+    """How many walls are seen in the pixel whose fine ones begin at `row` and `column` of the buffer: faces from `first` to before `last`.
 
-    Args:
-        here: [factor squared] to be filled with them, less `first`.
-        parts: with how many fine pixels each has.
-        spans: [.., 4] with the first and last columns and rows of these in the pixel.
+    `here` is filled with them, less `first`, `parts` with the number of fine pixels of each, and `spans` with the first and last columns
+    and rows of these in the pixel.
     """
     count = 0
     for i in range(factor):
