@@ -97,26 +97,26 @@ def light_picture(
                                 total[12 + k, u] += unit * np.float32(values[u])
             for c in range(known, known + len(images)):
                 for below in range(row, min(row + _ROWS, rows)):
-                    values, total, some = images[c - known, below], totals[below - row], np.int32(0)
+                    image, total, any_bit = images[c - known, below], totals[below - row], np.int32(0)
                     for u in range(columns):
-                        some |= bits[c - known, below, u]
-                    if some == 0:
+                        any_bit |= bits[c - known, below, u]
+                    if any_bit == 0:
                         continue
                     if sums[0, c] != 0.0:
                         for k in range(3):
                             w = weights[k, c]
                             for u in range(columns):
-                                total[k, u] += w * values[u]
+                                total[k, u] += w * image[u]
                     if sums[1, c] != 0.0:
                         for k in range(6):
                             w = weights[k, c]
                             for u in range(columns):
-                                total[3 + k, u] += w * values[u]
+                                total[3 + k, u] += w * image[u]
                     if sky <= c < sky + features:
                         for k in range(3):
                             w = above[k, 3 + c - sky]
                             for u in range(columns):
-                                total[9 + k, u] += w * values[u]
+                                total[9 + k, u] += w * image[u]
         total = totals[row - first_row]
         lines = layout[:, row]
         row_left = exponential(many * max(np.float32(ground[row]) - start, np.float32(0.0)))

@@ -45,6 +45,7 @@ class LearnedLight(nn.Module):
 
     sides: Tensor
     own: Tensor
+    lies: Tensor
     covers: Tensor
 
     def __init__(self, inputs: int, sky: int = 0, layout: int = len(CHANNELS), ground: int = 0) -> None:
