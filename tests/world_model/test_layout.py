@@ -323,3 +323,26 @@ def test_channels_are_averages_over_the_fine_pixels(factor: int) -> None:
     standing = blocks(inverse) > 0
     roots = np.sqrt(np.minimum(2.5 * blocks(inverse), 1.0)).sum(-1) / standing.sum(-1).clip(1)
     assert np.abs(out[depth] - 255 * roots)[standing.any(-1)].max() <= 1.001
+
+
+def test_of_two_faces_that_share_an_edge_the_one_drawn_first_has_it() -> None:
+    lid = np.array([[10.0, 0.8, 0.9], [10.0, -0.8, 0.9], [11.0, -0.7, 0.95], [11.0, 0.7, 0.95]], np.float32)
+    rear = np.array([[10.0, 0.8, 0.9], [10.0, -0.8, 0.9], [10.0, -0.8, 0.3], [10.0, 0.8, 0.3]], np.float32)
+    normals, extents = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]], np.float32), np.full(2, 3.0, np.float32)
+    optics = np.asarray([3 * CAMERA.focal, CAMERA.above_ground, CAMERA.forward, CAMERA.pitch])
+    shared = 0
+    for turn in np.linspace(-0.2, 0.2, 15):
+        owners = []
+        for order in ((0,), (1,), (0, 1), (1, 0)):
+            buffer = np.full((3 * CAMERA.height, 3 * CAMERA.width), raster.BACKGROUND, np.int32)
+            faces, looks = np.stack((lid, rear))[list(order)], normals[list(order)]
+            drawn = (buffer, np.zeros(buffer.shape, np.float32))
+            raster.draw_solid(
+                faces, looks, extents[: len(order)], 0, np.array([0.0, 0.0, turn]), optics, np.full(2, 99.0, np.float32), *drawn
+            )
+            owners.append(buffer)
+        both = (owners[0] == 0) & (owners[1] == 0)  # either is seen there when it is alone
+        assert (owners[2][both] == 0).all()
+        assert (owners[3][both] == 0).all()
+        shared += both.sum()
+    assert shared > 150

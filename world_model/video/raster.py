@@ -14,6 +14,7 @@ from numba import njit
 NEAR = 0.25  # m, nothing closer to the camera is drawn
 BACKGROUND = -1  # sky or bare ground
 SHIFT = 0.25  # fine pixels by which corners move right and down before they are cut to whole ones, as those of the reference world do
+DEPTHS = 2**20 * 900 * 0.5 / (900 - 0.5)  # depths that its renderer tells apart in an inverse depth of 1 / m: 20 bits from 0.5 to 900 m
 _SLACK = 5.0  # m, more than the camera's tilt moves anything towards it
 
 
@@ -117,9 +118,10 @@ def fill(us, vs, n, face, buffer, more=False):
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _stand(us, vs, ws, n, face, buffer, inverse_depth):
-    """Fill a convex polygon as `fill` does where it is nearer than what is there.
+    """Fill a convex polygon as `fill` does where it is nearer than what is there by a depth that the reference world's renderer tells apart.
 
-    It is drawn as triangles whose corners take their depth along to their whole pixels, and of which none is drawn that this turns round.
+    So of two that share an edge the one that is drawn first has it. It is drawn as triangles whose corners take their depth along to their
+    whole pixels, and of which none is drawn that this turns round.
     """
     u0, v0, w0 = us[0], vs[0], ws[0]
     x0, y0 = math.floor(u0), math.floor(v0)
@@ -148,7 +150,8 @@ def _stand(us, vs, ws, n, face, buffer, inverse_depth):
             base = w0 + gv * (row - y0)
             for column in range(math.ceil(start - 1e-4), math.floor(end + 1e-4) + 1):
                 w = base + gu * (column - x0)
-                if w > inverse_depth[row, column]:
+                there = inverse_depth[row, column]
+                if w > there and math.floor(w * DEPTHS) > math.floor(there * DEPTHS):
                     inverse_depth[row, column] = w
                     buffer[row, column] = face
 
