@@ -44,6 +44,7 @@ class LearnedLight(nn.Module):
     """What a layout looks like in each weather: light of faces by where they look, haze before the sky, and a linear rest."""
 
     sides: Tensor
+    level: Tensor
     own: Tensor
     lies: Tensor
     covers: Tensor
@@ -58,6 +59,7 @@ class LearnedLight(nn.Module):
         looks = len(Appearance) + 1
         turn = torch.arange(_SIDES) * (2 * math.pi / _SIDES)
         self.register_buffer("sides", torch.stack((torch.cos(turn), torch.sin(turn), torch.zeros(_SIDES)), 1), persistent=False)
+        self.register_buffer("level", torch.tensor([[0.0], [0.0], [1.0]]), persistent=False)  # where the ground looks
         self.light = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # ambient, more from above, and from lamps on all sides
         self.light.data[..., 0] = 0.7 / GAIN
         self.facade = nn.Parameter(torch.zeros(looks, 3, 2 + _SIDES))  # how that of walls with windows differs
@@ -140,7 +142,7 @@ class LearnedLight(nn.Module):
         ground, colour, more, clouds, standing, lying, asphalt = sums.split((3, 3, 3, 3, 1, 1, 1), 1)
         solid = standing > 0
         normals = (2 * flat[:, _NORMAL] - standing) / standing.clamp_min(0.05)
-        normals = torch.where(solid, normals, normals.new_tensor((0.0, 0.0, 1.0)).view(3, 1))  # of what lies and has a base colour: kerbs
+        normals = torch.where(solid, normals, self.level)  # kerbs have a base colour and lie
         facing = torch.cat((torch.ones_like(standing), normals[:, 2:], torch.matmul(self.sides, normals).relu_()), 1)
         windowed = torch.where(solid, flat[:, _FACADE] / standing.clamp_min(0.05), 0.0)
         light = torch.addcmul(torch.bmm(of(self.light), facing), windowed, torch.bmm(of(self.facade), facing))

@@ -118,7 +118,7 @@ def fill(us, vs, n, face, buffer, more=False):
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _stand(us, vs, ws, n, face, buffer, inverse_depth):
-    """Fill a convex polygon as `fill` does where it is nearer than what is there by a depth that the reference world's renderer tells apart.
+    """Fill a convex polygon as `fill` does where it is nearer than what is there, by what the reference world's renderer tells apart.
 
     So of two that share an edge the one that is drawn first has it. It is drawn as triangles whose corners take their depth along to their
     whole pixels, and of which none is drawn that this turns round.
