@@ -83,7 +83,7 @@ class Block(nn.Module):
         self.second.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Map [B, channels, h, w] to the same shape."""
+        """Map [B, channels, h, w] to the same shape; without gradients the result may take the place of x."""
         y = active(self.norm, x, *self.modulation(condition))
         if kernels_suit(x):
             return painter_kernels.convolved(self.first, self.second, y, x)
