@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from xpeng_world.camera import CAMERA
 from xpeng_world.road import LANE_POINTS, MAX_PHASES, ROUTE_STEP, Border, LaneKind, RoadMap, Route, SceneryKind, SignalState
 from xpeng_world.scene import AgentKind, Agents, Appearance, Ego, Scene
 from xpeng_world.vehicles import vehicle_profile
@@ -235,3 +236,11 @@ def scene_on(
         route=route_along((x, y), heading, 200.0),
         profile=vehicle_profile(),
     )
+
+
+def pixel(x: float, y: float, z: float) -> tuple[float, float]:
+    """Column and row of a point given ahead, to the left of and above the ego, by the pinhole's definition."""
+    x, z = x - CAMERA.forward, z - CAMERA.above_ground
+    cos, sin = math.cos(CAMERA.pitch), math.sin(CAMERA.pitch)
+    depth = x * cos + z * sin
+    return CAMERA.width / 2 - CAMERA.focal * y / depth, CAMERA.height / 2 + CAMERA.focal * (x * sin - z * cos) / depth

@@ -16,14 +16,7 @@ from xpeng_world.scene import AgentKind, Ego
 from xpeng_world.trees import crowns
 from xpeng_world.world_model.video import mesh, raster
 from xpeng_world.world_model.video.faces import Face
-from xpeng_world.world_model.video.layout import (
-    CHANNEL,
-    CHANNELS,
-    SCENERY_CHANNELS,
-    LayoutRasteriser,
-    composite,
-    without_scenery,
-)
+from xpeng_world.world_model.video.layout import CHANNEL, CHANNELS, SCENERY_CHANNELS, LayoutRasteriser, composite, without_scenery
 from xpeng_world.world_model.video.mesh import MESHES_KEPT, MeshCache, build_mesh
 from xpeng_world.world_model.video.warp import ego_motion, plane_flow, warp
 
@@ -37,24 +30,16 @@ def rasterise() -> LayoutRasteriser:
     return LayoutRasteriser()
 
 
-def pixel(x: float, y: float, z: float) -> tuple[float, float]:
-    """Column and row of a point given ahead, to the left of and above the ego, by the pinhole's definition."""
-    x, z = x - CAMERA.forward, z - CAMERA.above_ground
-    cos, sin = math.cos(CAMERA.pitch), math.sin(CAMERA.pitch)
-    depth = x * cos + z * sin
-    return CAMERA.width / 2 - CAMERA.focal * y / depth, CAMERA.height / 2 + CAMERA.focal * (x * sin - z * cos) / depth
-
-
 def test_a_car_ahead_covers_the_pixels_its_box_projects_to(rasterise) -> None:
     scene = roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[roads.agent_row(AgentKind.CAR, 35.0, -1.75)])
     agent = rasterise(scene).channels[0, [CHANNEL[n] for n in ("body", "cabin", "rear_lamp", "wheel")]].float().sum(0) / 255
     rows, columns = torch.nonzero(agent > 0.5, as_tuple=True)
     rear = 15.0 - 4.6 / 2
-    left, bottom = pixel(rear, 1.85 / 2, 0.14 * 1.5)
-    right, top = pixel(rear, -1.85 / 2, 0.62 * 1.5)
+    left, bottom = roads.pixel(rear, 1.85 / 2, 0.14 * 1.5)
+    right, top = roads.pixel(rear, -1.85 / 2, 0.62 * 1.5)
     assert abs(columns.min() - left) < 1.5
     assert abs(columns.max() + 1 - right) < 1.5
-    assert abs(rows.max() + 1 - pixel(rear, 0, 0)[1]) < 1.5
+    assert abs(rows.max() + 1 - roads.pixel(rear, 0, 0)[1]) < 1.5
     assert rows.min() < top < bottom
 
 
@@ -85,9 +70,9 @@ def test_a_tall_car_is_a_van_and_the_box_of_a_truck_is_pale(rasterise) -> None:
     )
     for picture, windows_from, windows_to in ((saloon, 0.65, 0.9), (van, 0.6, 0.8)):
         height = 1.5 if picture is saloon else 2.4
-        u, v = pixel(34.0 - 20.0 - 2.8, 0.5, 0.5 * (windows_from + windows_to) * height)
+        u, v = roads.pixel(34.0 - 20.0 - 2.8, 0.5, 0.5 * (windows_from + windows_to) * height)
         assert picture[CHANNEL["cabin"], int(v), int(u)] > 127
-    u, v = pixel(34.0 - 20.0 - 2.8, 0.0, 0.7 * 2.4)  # between its two rear windows
+    u, v = roads.pixel(34.0 - 20.0 - 2.8, 0.0, 0.7 * 2.4)  # between its two rear windows
     assert van[CHANNEL["body"], int(v), int(u)] > 127
     truck = roads.agent_row(AgentKind.TRUCK, 40.0, -1.75, heading=math.pi / 2, colour=red)  # seen from the side
     channels = rasterise(roads.scene_on(roads.straight_road(), ego=(20.0, -1.75, 0.0), agents=[truck])).channels[0].float() / 255
@@ -104,15 +89,15 @@ def test_a_bus_has_amber_displays_and_its_lamps_where_they_are_painted(rasterise
         scene.agents.brake[0, 0] = brake
         channels = rasterise(scene).channels[0].float() / 255
         rear, tall = 40.0 - 20.0 - 6.0, 3.2
-        u, v = pixel(rear, 0.0, 0.885 * tall)
+        u, v = roads.pixel(rear, 0.0, 0.885 * tall)
         assert channels[CHANNEL["colour_r"] : CHANNEL["colour_b"] + 1, int(v), int(u)].tolist() == pytest.approx(
             [0.95, 0.62, 0.15], abs=0.1
         )
         assert (channels[[CHANNEL["front_lamp"], CHANNEL["display"]], int(v), int(u)] > 0.9).all()
-        u, v = pixel(rear, 0.0, 0.825 * tall)  # dark unless it brakes
+        u, v = roads.pixel(rear, 0.0, 0.825 * tall)  # dark unless it brakes
         assert channels[CHANNEL[lamp], int(v), int(u)] > 0.2
         assert channels[CHANNEL["stop_lamp"], int(v), int(u)] == (0.0 if brake else channels[CHANNEL["rear_lamp"], int(v), int(u)])
-        u, v = pixel(rear, 0.4 * 2.55, 0.33 * tall)
+        u, v = roads.pixel(rear, 0.4 * 2.55, 0.33 * tall)
         assert channels[CHANNEL["stop_lamp"], int(v), int(u)] == channels[CHANNEL["display"], int(v), int(u)] == 0
         assert channels[CHANNEL[lamp], int(v), int(u)] > 0.4
 
@@ -130,7 +115,7 @@ def test_what_is_behind_the_camera_costs_no_faces_and_a_crash_barrier_stands_lef
     assert slow.max() == 0
     rows, columns = torch.nonzero(fast > 127, as_tuple=True)
     assert len(rows) > 10
-    u, v = pixel(10.0, 1.75 + 0.7, 0.6)  # the lane's left edge is 1.75 m to the left of the ego
+    u, v = roads.pixel(10.0, 1.75 + 0.7, 0.6)  # the lane's left edge is 1.75 m to the left of the ego
     assert bool(((rows - int(v)).abs() + (columns - int(u)).abs() <= 1).any())
 
 
@@ -151,7 +136,7 @@ def test_instances_name_the_nearest_road_user_and_signal_of_each_pixel(rasterise
     owner, channels = rasterise.instances(scene)[0], rasterise(scene).channels[0]
     painted = channels[[CHANNEL[name] for name in ("body", "cabin", "wheel", "rear_lamp")]].int().sum(0)
     assert ((owner == 0) | (owner == 1)).eq(painted > 127).float().mean() > 0.98
-    u, v = pixel(12.0 - 2.2, 0.0, 0.8)
+    u, v = roads.pixel(12.0 - 2.2, 0.0, 0.8)
     assert owner[int(v), int(u)] == 0
     assert (owner == 0).sum() > (owner == 1).sum() > 0
     crossing = roads.scene_on(roads.crossing(), ego=(-25.0, -1.75, 0.0))
@@ -244,7 +229,7 @@ def test_trees_have_round_or_conical_crowns(rasterise, kind) -> None:
     assert widest.argmax() == (0 if kind == SceneryKind.CONIFER else 1)
     for low, high in itertools.pairwise(rings):
         points = 0.5 * (low + high)  # halfway up, where the silhouette is that of the edges between two rings
-        places = [pixel(float(x), float(y), float(z)) for x, y, z in points]
+        places = [roads.pixel(float(x), float(y), float(z)) for x, y, z in points]
         columns = torch.nonzero(channels[CHANNEL["tree"], int(np.mean([v for _, v in places]))] > 0.5).flatten()
         assert columns.min() == pytest.approx(min(u for u, _ in places), abs=1.3)
         assert columns.max() + 1 == pytest.approx(max(u for u, _ in places), abs=1.3)

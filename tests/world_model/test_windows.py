@@ -23,14 +23,6 @@ def rasterise() -> LayoutRasteriser:
     return LayoutRasteriser()
 
 
-def pixel(x: float, y: float, z: float) -> tuple[float, float]:
-    """Column and row of a point given ahead, to the left of and above the ego, by the pinhole's definition."""
-    x, z = x - CAMERA.forward, z - CAMERA.above_ground
-    cos, sin = math.cos(CAMERA.pitch), math.sin(CAMERA.pitch)
-    depth = x * cos + z * sin
-    return CAMERA.width / 2 - CAMERA.focal * y / depth, CAMERA.height / 2 + CAMERA.focal * (x * sin - z * cos) / depth
-
-
 def block(length: float, width: float, height: float, x=30.0, y=0.0, heading=0.0, kind=SceneryKind.BUILDING):
     """A straight road with one building in its way."""
     draft = roads._Draft()
@@ -45,10 +37,10 @@ def test_walls_have_a_window_in_the_middle_of_every_bay(rasterise) -> None:
     face = 25.0  # m ahead
     for bay in range(5):  # 16 m in bays of 3.2 m, 9.6 m in storeys of 3.2 m
         for storey in range(3):
-            u, v = pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.53))
+            u, v = roads.pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.53))
             if 0 <= v < CAMERA.height:
                 assert window[int(v), int(u)] > 0.98
-            u, v = pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.06))
+            u, v = roads.pixel(face, 8.0 - 3.2 * (bay + 0.5), 3.2 * (storey + 0.06))
             assert window[int(v), int(u)] < 0.4
     assert window[channels[CHANNEL["building"]] < 0.1].max() == 0.0
     assert torch.equal(channels[CHANNEL["facade"]], channels[CHANNEL["building"]])
@@ -79,9 +71,9 @@ def test_facades_are_told_apart(rasterise, kind, share) -> None:
     near = rasterise(roads.scene_on(block(10.0, 16.0, 9.6, kind=kind), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
     wall = (near[CHANNEL["building"]] > 0.99) & (near[CHANNEL["normal_z"]] < 0.51)
     assert near[CHANNEL["window"]][wall].mean() == pytest.approx(share, abs=0.04)
-    u, v = pixel(25.0, 0.0, 3.2 * 0.56)
+    u, v = roads.pixel(25.0, 0.0, 3.2 * 0.56)
     assert near[CHANNEL["window"], int(v)][wall[int(v)]].min() > (0.98 if kind == SceneryKind.RIBBON_BUILDING else 0.3)
-    u, v = pixel(25.0, 1.6, 3.2 * 0.15)
+    u, v = roads.pixel(25.0, 1.6, 3.2 * 0.15)
     assert (near[CHANNEL["window"], int(v), int(u)] > 0.8) == (kind == SceneryKind.GLASS_BUILDING)
 
 
@@ -102,11 +94,11 @@ def test_a_map_that_differs_in_kinds_alone_is_drawn_anew(rasterise) -> None:
 def test_low_buildings_have_pitched_roofs_and_thin_ones_no_windows(rasterise) -> None:
     low = rasterise(roads.scene_on(block(14.0, 10.0, 6.0, 32.0, 0.0), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
     building = low[CHANNEL["building"]] > 0.5
-    middle, ridge = pixel(25.0, 0.0, 5.5), pixel(25.0, 4.5, 5.5)  # the gable faces the camera
+    middle, ridge = roads.pixel(25.0, 0.0, 5.5), roads.pixel(25.0, 4.5, 5.5)  # the gable faces the camera
     assert building[int(middle[1]), int(middle[0])]
     assert not building[int(ridge[1]), int(ridge[0])]
     aside = rasterise(roads.scene_on(block(14.0, 10.0, 6.0, 32.0, 0.0, math.pi / 2), ego=(0.0, 0.0, 0.0))).channels[0].float() / 255
-    u, v = pixel(28.5, 0.0, 4.4)  # its slope does
+    u, v = roads.pixel(28.5, 0.0, 4.4)  # its slope does
     assert aside[CHANNEL["normal_z"], int(v), int(u)] == pytest.approx(0.5 + 0.5 * 5.3 / math.hypot(5.3, 0.38 * 6.0), abs=0.02)
     assert aside[CHANNEL["window"], int(v), int(u)] == aside[CHANNEL["facade"], int(v), int(u)] == 0
     barrier = rasterise(roads.scene_on(block(0.4, 30.0, 4.0), ego=(0.0, 0.0, 0.0))).channels[0]

@@ -105,6 +105,45 @@ def _lay_out(wall, normal, bay, storey, pose, camera, width, height, planes, edg
 
 
 @njit(cache=True, nogil=True, fastmath=True)
+def _seen_of(windows, glass, light, plane, w, u, v, wide, tall):
+    """What is seen of a wall, `windows` [9], around a place u, v of the picture in `wide` x `tall` fine pixels.
+
+    `plane` and the inverse depth w there are of `_lay_out`, for the rest see `draw_windows`.
+
+    Returns:
+        the share of windows, the brightness of their glass and of the light behind them, each over all of that, the share of seams, storeys up.
+    """
+    along = (plane[1, 0] + plane[1, 1] * u + plane[1, 2] * v) / w
+    up = (plane[2, 0] + plane[2, 1] * u + plane[2, 2] * v) / w
+    across, high = abs(plane[1, 1] - along * plane[0, 1]) / w, abs(plane[2, 2] - up * plane[0, 2]) / w
+    step = TEXELS * (across + abs(plane[2, 1] - up * plane[0, 1]) / w)
+    cell, fine = 1.0 / TEXELS, float(TEXELS)  # what one colour fills, as the reference world's renderer picks it
+    while step >= 1 and cell < 1:
+        step, cell, fine = 0.5 * step, 2 * cell, 0.5 * fine
+    wide, tall = wide * across, tall * high  # bays and storeys
+    cells, kind = glass.shape[1], int(windows[6])
+    filled, pane, glow, seam = 0.0, 0.0, 0.0, 0.0
+    if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
+        filled = _shown(along, wide, windows[2], windows[3]) * _shown(up, tall, windows[4], windows[5])
+        pane, glow, seam = filled * glass[kind].mean(), filled * light[kind].mean(), 1 / TEXELS
+    else:
+        framed = windows[3] - windows[2] == 1.0
+        for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
+            over = _overlap(up - storey_here, tall, windows[4], windows[5], cell, fine)
+            seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS, cell, fine)
+            i = int(storey_here + windows[8]) % cells
+            for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
+                share = over * _overlap(along - bay_here, wide, windows[2], windows[3], cell, fine)
+                j = int(bay_here + windows[7]) % cells
+                filled += share
+                glow += share * light[kind, i, j]
+                if framed:
+                    share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS, cell, fine)
+                pane += share * glass[kind, i, j]
+    return min(filled, 1.0), pane, min(glow, 1.0), seam, up
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def draw_windows(
     buffer, ground_faces, solid, normals, walls, windows, glass, tint, foot, light, pose, camera, factor, cover, out, bright, colour
 ):
@@ -129,7 +168,6 @@ def draw_windows(
         bright: [H, W] 0 to 255, to be filled with that of light behind them.
         colour: [3, H, W] 0 to 255, base colours, in which glass takes the place of walls.
     """
-    cells = glass.shape[1]
     height, width = out.shape
     last = ground_faces + len(solid)
     known = np.full(_KEPT, -1, np.int64)  # walls laid out last, by their index modulo _KEPT
@@ -155,40 +193,14 @@ def draw_windows(
                     known[kept] = wall
                     _lay_out(solid[wall], normals[wall], bay, storey, pose, camera, width * factor, height * factor, planes, edge)
                 u, v = column * factor + 0.5 * (spans[k, 0] + spans[k, 1]), row * factor + 0.5 * (spans[k, 2] + spans[k, 3])
-                t = 0 if edge[0] + edge[1] * u + edge[2] * v >= 0 else 1
-                w = planes[t, 0, 0] + planes[t, 0, 1] * u + planes[t, 0, 2] * v
+                plane = planes[0 if edge[0] + edge[1] * u + edge[2] * v >= 0 else 1]
+                w = plane[0, 0] + plane[0, 1] * u + plane[0, 2] * v
                 if w <= 0:
                     continue
-                along = (planes[t, 1, 0] + planes[t, 1, 1] * u + planes[t, 1, 2] * v) / w
-                up = (planes[t, 2, 0] + planes[t, 2, 1] * u + planes[t, 2, 2] * v) / w
-                wide, tall = abs(planes[t, 1, 1] - along * planes[t, 0, 1]) / w, abs(planes[t, 2, 2] - up * planes[t, 0, 2]) / w
-                step = TEXELS * (wide + abs(planes[t, 2, 1] - up * planes[t, 0, 1]) / w)
-                cell, fine = 1.0 / TEXELS, float(TEXELS)  # what one colour fills, as the reference world's renderer picks it
-                while step >= 1 and cell < 1:
-                    step, cell, fine = 0.5 * step, 2 * cell, 0.5 * fine
-                wide, tall = (spans[k, 1] - spans[k, 0] + 1) * wide, (spans[k, 3] - spans[k, 2] + 1) * tall
-                kind = int(windows[wall, 6])
-                filled, pane, glow, seam = 0.0, 0.0, 0.0, 0.0
-                if wide > cells or tall > cells:  # as many windows as repeat: the mean of all
-                    filled = _shown(along, wide, windows[wall, 2], windows[wall, 3]) * _shown(up, tall, windows[wall, 4], windows[wall, 5])
-                    pane, glow, seam = filled * glass[kind].mean(), filled * light[kind].mean(), 1 / TEXELS
-                else:
-                    framed = windows[wall, 3] - windows[wall, 2] == 1.0
-                    for storey_here in range(math.floor(up - 0.5 * tall), math.floor(up + 0.5 * tall) + 1):
-                        over = _overlap(up - storey_here, tall, windows[wall, 4], windows[wall, 5], cell, fine)
-                        seam += _overlap(up - storey_here, tall, 0.0, 1 / TEXELS, cell, fine)
-                        i = int(storey_here + windows[wall, 8]) % cells
-                        for bay_here in range(math.floor(along - 0.5 * wide), math.floor(along + 0.5 * wide) + 1):
-                            share = over * _overlap(along - bay_here, wide, windows[wall, 2], windows[wall, 3], cell, fine)
-                            j = int(bay_here + windows[wall, 7]) % cells
-                            filled += share
-                            glow += share * light[kind, i, j]
-                            if framed:
-                                share -= (1.0 - MULLION) * over * _overlap(along - bay_here, wide, 0.0, 1 / TEXELS, cell, fine)
-                            pane += share * glass[kind, i, j]
-                filled_here, glow_here = filled_here + part * min(filled, 1.0), glow_here + part * min(glow, 1.0)
-                up_wall = up * storey / max(solid[wall, 2, 2] - solid[wall, 0, 2], 1e-3)
-                shade = foot + (1.0 - foot) * min(max(up_wall, 0.0), 1.0)
+                wide, tall = spans[k, 1] - spans[k, 0] + 1, spans[k, 3] - spans[k, 2] + 1
+                filled, pane, glow, seam, up = _seen_of(windows[wall], glass, light, plane, w, u, v, wide, tall)
+                filled_here, glow_here = filled_here + part * filled, glow_here + part * glow
+                shade = foot + (1.0 - foot) * min(max(up * storey / max(solid[wall, 2, 2] - solid[wall, 0, 2], 1e-3), 0.0), 1.0)
                 look = shade * (1.0 - filled - (1.0 - SEAM) * seam) - 1.0
                 change = (
                     change[0] + part * walls[wall, 0] * (look + shade * pane * tint[0]),
