@@ -111,7 +111,7 @@ def _seen_of(windows, glass, light, plane, w, u, v, wide, tall):
     `plane` and the inverse depth w there are of `_lay_out`, for the rest see `draw_windows`.
 
     Returns:
-        shares of the picture there: of windows, of these times the brightness of their glass, and of light behind them, of seams; storeys up.
+        shares of the pixels: windows, these times how bright their glass is, and the light behind them, seams; and storeys up.
     """
     along = (plane[1, 0] + plane[1, 1] * u + plane[1, 2] * v) / w
     up = (plane[2, 0] + plane[2, 1] * u + plane[2, 2] * v) / w
