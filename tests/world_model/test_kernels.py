@@ -12,8 +12,8 @@ import pytest
 import torch
 from numba import njit
 from xpeng_world.camera import CAMERA
-from xpeng_world.world_model.video import kernel_math, painter_kernels
-from xpeng_world.world_model.video.denoiser import Condition, FrameDenoiser, active
+from xpeng_world.world_model.video import kernel_math, painter_kernels, winograd
+from xpeng_world.world_model.video.denoiser import Block, Condition, FrameDenoiser, active
 from xpeng_world.world_model.video.gaze import gaze
 from xpeng_world.world_model.video.layout import LayoutRasteriser
 from xpeng_world.world_model.video.sizes import SIZES
@@ -75,22 +75,68 @@ def test_a_painter_paints_the_same_with_kernels_and_without(monkeypatch: pytest.
     assert len(calls) == 1
 
 
-def test_without_convolutions_that_end_with_more_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    painter, told = lively(), condition(1)
-    noise, level = torch.randn(len(POSES), 3, CAMERA.height, CAMERA.width), torch.ones(len(POSES))
+def block(channels: int) -> Block:
+    """A residual block of random weights."""
+    made = Block(channels, 8).to(memory_format=torch.channels_last)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+@pytest.mark.parametrize(("channels", "batch", "height", "width"), [(32, 1, 32, 64), (64, 5, 4, 8), (96, 3, 12, 20), (32, 7, 4, 4)])
+def test_convolutions_say_the_same_in_squares(monkeypatch: pytest.MonkeyPatch, channels: int, batch: int, height: int, width: int) -> None:
+    many, told = block(channels), torch.randn(batch, 8)
+    x = torch.randn(batch, channels, height, width).contiguous(memory_format=torch.channels_last)
+    wanted = many.double()(x.double(), told.double()).detach()
+    calls, convolved = [], winograd.convolved
+    monkeypatch.setattr(winograd, "convolved", lambda *args: calls.append(1) or convolved(*args))
+    with torch.no_grad():
+        out = many.float()(x.clone(memory_format=torch.preserve_format), told)
+    assert calls
+    assert (out - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(48, 8, 8), (32, 6, 8), (32, 8, 10)])
+def test_what_does_not_come_in_squares_is_convolved_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, channels: int, height: int, width: int
+) -> None:
+    some, told, x = block(channels), torch.randn(2, 8), torch.randn(2, channels, height, width)
+    wanted = some.double()(x.double(), told.double()).detach()
+    monkeypatch.delattr(winograd, "convolved")
+    with torch.no_grad():
+        out = some.float()(x.contiguous(memory_format=torch.channels_last), told)
+    assert torch.allclose(out, wanted.float(), atol=1e-3)
+
+
+def test_weights_that_change_are_noticed() -> None:
+    some, told = block(32), torch.randn(1, 8)
+    x = torch.randn(1, 32, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    painted = lambda: some(x.clone(memory_format=torch.preserve_format), told)
+    with torch.no_grad():
+        before = painted()
+    optimiser = torch.optim.AdamW(some.parameters(), lr=0.1)
+    painted().square().mean().backward()  # with gradients, so without the matrices
+    optimiser.step()
+    with torch.no_grad():
+        after = painted()
+    assert torch.allclose(after, painted(), atol=1e-3)
+    assert (after - before).abs().max() > 0.1
+    some.load_state_dict(block(32).state_dict())
+    with torch.no_grad():
+        loaded = painted()
+    assert torch.allclose(loaded, painted(), atol=1e-3)
+    assert (loaded - after).abs().max() > 0.1
+
+
+def test_weights_made_without_a_count_of_changes_are_convolved_as_they_are() -> None:
+    x, told = torch.randn(1, 32, 8, 8).contiguous(memory_format=torch.channels_last), torch.randn(1, 8)
     with torch.inference_mode():
-        painted = painter(noise, level, told)
-        monkeypatch.setattr(painter_kernels, "_fuses", lambda: False)
-        assert torch.allclose(painter(noise, level, told), painted, atol=1e-3)
-
-
-def test_a_pytorch_without_them_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*args: object) -> torch.Tensor:
-        raise RuntimeError("no such operator")
-
-    for said in (missing, lambda x, *_: x):
-        monkeypatch.setattr(painter_kernels, "_silu_convolved", said)
-        assert not painter_kernels._fuses.__wrapped__()
+        some = block(32)
+        out = some(x.clone(memory_format=torch.preserve_format), told)
+        some.second.weight.zero_()
+        some.second.bias.zero_()
+        assert not torch.equal(out, x)
+        assert torch.equal(some(x.clone(memory_format=torch.preserve_format), told), x)
 
 
 def test_normalising_holds_far_from_zero_and_what_is_no_number_stays_none() -> None:

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from ...scene import Appearance
-from . import painter_kernels, terrain
+from . import painter_kernels, terrain, winograd
 from .kernel_math import kernels_suit
 from .layout import CHANNELS, unit
 from .lighting import LIT, LearnedLight
@@ -85,8 +85,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map [B, channels, h, w] to the same shape; without gradients the result may take the place of x."""
         y = active(self.norm, x, *self.modulation(condition))
-        if kernels_suit(x):
-            return painter_kernels.convolved(self.first, self.second, y, x)
+        if kernels_suit(x) and winograd.suits(self.first, x) and winograd.suits(self.second, x):
+            return winograd.convolved(self.first, self.second, y, x)
         return self.second(silu(self.first(y))).add_(x)
 
 

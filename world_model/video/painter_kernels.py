@@ -5,7 +5,6 @@ Each does in one thread what the lines beside its call say, to the rounding of f
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -55,35 +54,6 @@ def norm_silu(norm: nn.GroupNorm, x: Tensor, scale: Tensor | None = None, shift:
     parameters = (norm.weight.detach().numpy(), norm.bias.detach().numpy(), scale.numpy(), shift.numpy())
     _norm_silu(rows.numpy(), norm.num_groups, norm.eps, *parameters, out.numpy())
     return out.permute(0, 3, 1, 2)
-
-
-def convolved(first: nn.Conv2d, second: nn.Conv2d, y: Tensor, x: Tensor) -> Tensor:
-    """`second` of SiLU of `first` of y, both of 3 x 3 pixels, added to x in place."""
-    if not _fuses():
-        return second(nn.functional.silu(first(y), inplace=True)).add_(x)
-    return _add_convolved(x, _silu_convolved(y, first.weight, first.bias), second.weight, second.bias)
-
-
-def _silu_convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, "swish", [], "")
-
-
-def _add_convolved(other: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    step = [1, 1]
-    return torch.ops.mkldnn._convolution_pointwise_.binary(other, x, weight, bias, step, step, step, 1, "add", 1.0, None, [], None)
-
-
-@functools.cache
-def _fuses() -> bool:
-    """Whether this PyTorch has convolutions that end with SiLU or with a sum, as its compiler uses them, and they say the same here."""
-    x, weight = torch.linspace(-3, 3, 512).view(1, 8, 8, 8), torch.linspace(-0.1, 0.1, 576).view(8, 8, 3, 3)
-    x, weight = (some.contiguous(memory_format=torch.channels_last) for some in (x, weight))
-    plain = nn.functional.conv2d(x, weight, padding=1)
-    try:
-        ends = _silu_convolved(x, weight, None), _add_convolved(x.clone(), x, weight, None)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return all(torch.allclose(end, want, atol=1e-4) for end, want in zip(ends, (nn.functional.silu(plain), plain + x), strict=True))
 
 
 def raised(up: nn.Conv2d, x: Tensor, skip: Tensor) -> Tensor:
