@@ -113,10 +113,22 @@ def plot_ranking(ranking: Ranking, path: Path) -> Path:
     a, b = np.nanmean(ranking.reference, 1), np.nanmean(ranking.learned, 1)
     axes.plot([0, 100], [0, 100], color="0.8", linewidth=1)
     axes.scatter(a, b, s=24)
-    for name, x, y in zip(ranking.policies, a, b, strict=True):
-        axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+    for names, x, y in labels(ranking.policies, a, b):
+        axes.annotate(names, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="points in the reference world", ylabel="points in the learned world", xlim=(-3, 103), ylim=(-3, 103))
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
     return path
+
+
+def labels(names: Sequence[str], a: NDArray[np.float64], b: NDArray[np.float64], apart: float = 3.0) -> list[tuple[str, float, float]]:
+    """What to write at which points: names whose points are less than `apart` from an earlier one's in both worlds are written there."""
+    together: list[tuple[list[str], float, float]] = []
+    for name, x, y in zip(names, a.tolist(), b.tolist(), strict=True):
+        near = next((some for some, u, v in together if abs(u - x) < apart and abs(v - y) < apart), None)
+        if near is None:
+            together.append(([name], x, y))
+        else:
+            near.append(name)
+    return [(", ".join(some), x, y) for some, x, y in together]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from xpeng_world.errors import ConfigError
 from xpeng_world.evaluation.fidelity import FidelityConfig, fidelity
-from xpeng_world.evaluation.fidelity.ranking import Ranking, rank_policies, ranking_figures
+from xpeng_world.evaluation.fidelity.ranking import Ranking, labels, rank_policies, ranking_figures
 
 
 def test_policies_are_scored_in_both_worlds_and_kept(tmp_path):
@@ -28,3 +28,9 @@ def test_an_episode_without_a_score_is_left_out():
 def test_unknown_policies_are_refused_before_anything_is_driven():
     with pytest.raises(ConfigError, match="nobody"):
         rank_policies("learned", ["expert", "idle", "nobody"], "smoke", 1, 0, 1)
+
+
+def test_policies_of_the_same_points_are_named_side_by_side():
+    a, b = np.array([0.0, 50.0, 2.0, 0.0, 80.0]), np.array([0.0, 50.0, 2.0, 20.0, 80.0])
+    named = labels(["random", "ppo", "circle", "idle", "expert"], a, b)
+    assert named == [("random, circle", 0.0, 0.0), ("ppo", 50.0, 50.0), ("idle", 0.0, 20.0), ("expert", 80.0, 80.0)]

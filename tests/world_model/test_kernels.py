@@ -96,15 +96,20 @@ def test_convolutions_say_the_same_in_squares(monkeypatch: pytest.MonkeyPatch, c
     assert (out - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
-@pytest.mark.parametrize(("channels", "height", "width"), [(48, 8, 8), (32, 6, 8), (32, 8, 10)])
+LAST = torch.channels_last
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "form"), [(48, 8, 8, LAST), (32, 6, 8, LAST), (32, 8, 10, LAST), (32, 8, 8, torch.contiguous_format)]
+)
 def test_what_does_not_come_in_squares_is_convolved_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, channels: int, height: int, width: int
+    monkeypatch: pytest.MonkeyPatch, channels: int, height: int, width: int, form: torch.memory_format
 ) -> None:
     some, told, x = block(channels), torch.randn(2, 8), torch.randn(2, channels, height, width)
     wanted = some.double()(x.double(), told.double()).detach()
     monkeypatch.delattr(winograd, "convolved")
     with torch.no_grad():
-        out = some.float()(x.contiguous(memory_format=torch.channels_last), told)
+        out = some.float()(x.contiguous(memory_format=form), told)
     assert torch.allclose(out, wanted.float(), atol=1e-3)
 
 

@@ -30,7 +30,7 @@ _known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # the matrices of w
 
 
 def suits(convolution: nn.Conv2d, images: Tensor) -> bool:
-    """Whether a convolution of images [B, C, H, W] is one of 3 x 3 pixels to as many features, and these come in whole squares."""
+    """Whether a convolution of images [B, C, H, W] is one of 3 x 3 pixels to as many features, which come last and in whole squares."""
     return (
         convolution.kernel_size == (3, 3)
         and convolution.stride == convolution.dilation == convolution.padding == (1, 1)
@@ -38,6 +38,7 @@ def suits(convolution: nn.Conv2d, images: Tensor) -> bool:
         and convolution.padding_mode == "zeros"
         and convolution.in_channels == convolution.out_channels
         and convolution.in_channels % MANY == images.shape[2] % TILE == images.shape[3] % TILE == 0
+        and images.is_contiguous(memory_format=torch.channels_last)
         and not convolution.weight.is_inference()
     )
 
