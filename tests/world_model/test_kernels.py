@@ -83,7 +83,7 @@ def block(channels: int) -> Block:
     return made
 
 
-@pytest.mark.parametrize(("channels", "batch", "height", "width"), [(32, 1, 32, 64), (64, 5, 4, 8), (96, 3, 12, 20), (32, 7, 4, 4)])
+@pytest.mark.parametrize(("channels", "batch", "height", "width"), [(32, 2, 48, 64), (64, 5, 4, 8), (96, 3, 12, 20), (32, 7, 4, 4)])
 def test_convolutions_say_the_same_in_squares(monkeypatch: pytest.MonkeyPatch, channels: int, batch: int, height: int, width: int) -> None:
     many, told = block(channels), torch.randn(batch, 8)
     x = torch.randn(batch, channels, height, width).contiguous(memory_format=torch.channels_last)
@@ -94,6 +94,15 @@ def test_convolutions_say_the_same_in_squares(monkeypatch: pytest.MonkeyPatch, c
         out = many.float()(x.clone(memory_format=torch.preserve_format), told)
     assert calls
     assert (out - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def test_all_blocks_of_the_shipped_size_paint_in_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    painter, told = lively(**dataclasses.asdict(SIZES["small"])), condition(1)
+    calls, convolved = [], winograd.convolved
+    monkeypatch.setattr(winograd, "convolved", lambda *args: calls.append(1) or convolved(*args))
+    with torch.inference_mode():
+        painter(torch.randn(len(POSES), 3, CAMERA.height, CAMERA.width), torch.ones(len(POSES)), told)
+    assert len(calls) == sum(isinstance(module, Block) for module in painter.modules())
 
 
 LAST = torch.channels_last
