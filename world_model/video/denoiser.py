@@ -85,7 +85,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map [B, channels, h, w] to the same shape; without gradients the result may take the place of x."""
         y = active(self.norm, x, *self.modulation(condition))
-        if kernels_suit(x) and winograd.suits(self.first, x) and winograd.suits(self.second, x):
+        if kernels_suit(x) and winograd.suits(x, self.first.weight, self.second.weight):
             return winograd.convolved(self.first, self.second, y, x)
         return self.second(silu(self.first(y))).add_(x)
 

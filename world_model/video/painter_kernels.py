@@ -13,11 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .kernel_math import exponential
+from .kernel_math import MATH, sigmoid
 
 ROWS = 8  # of a stem's output at once, so that what it is made of stays in a processor's cache
 _ONE, _UNIT = np.float32(1.0), np.float32(1 / 255)
-_MATH = {"contract", "reassoc", "nsz", "arcp"}  # what is not a number stays none
 
 
 def stem(images: Tensor, layout: Tensor, place: int, weight: Tensor, bias: Tensor) -> Tensor:
@@ -79,12 +78,7 @@ def blend(said: Tensor, warped: Tensor, seen: Tensor, lit: Tensor | None, hold: 
     return out
 
 
-@njit(inline="always", fastmath=_MATH, error_model="numpy")
-def _sigmoid(value):
-    return np.float32(1.0) / (np.float32(1.0) + exponential(-value))
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _find_used(images: NDArray[np.integer], used: NDArray[np.int64]) -> int:
     """Write which channels of images [C, H, W], taken as whole numbers, are not 0 all over; how many."""
     channels, height, width = images.shape
@@ -101,7 +95,7 @@ def _find_used(images: NDArray[np.integer], used: NDArray[np.int64]) -> int:
     return count
 
 
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _unshuffle(images, used, begin, unit, out):
     """Pack `unit` times channels of images [C, H, W] into [C, 2, 2, R, W / 2], 2 R rows from 2 `begin` on."""
     for k in range(len(used)):
@@ -112,7 +106,7 @@ def _unshuffle(images, used, begin, unit, out):
                 right[u] = unit * np.float32(line[2 * u + 1])
 
 
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _norm_silu(x, groups, eps, weight, bias, scale, shift, out):
     """All of channels last: x and out [B, H, W, C], weight and bias [C], scale and shift [B, C]."""
     batch, height, width, channels = x.shape
@@ -141,10 +135,10 @@ def _norm_silu(x, groups, eps, weight, bias, scale, shift, out):
             for u in range(width):
                 for c in range(channels):
                     value = x[b, row, u, c] * total[c] + square[c]
-                    out[b, row, u, c] = value * _sigmoid(value)
+                    out[b, row, u, c] = value * sigmoid(value)
 
 
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _blend(said, warped, seen, lit, begins, alone, out):
     """See `blend`; said [B, H / 2, W / 2, 4 K], lit [B, 0 or 3, H, W], `alone` 0 where nothing is held."""
     batch, _, height, width = seen.shape
@@ -157,7 +151,7 @@ def _blend(said, warped, seen, lit, begins, alone, out):
                 for u in range(width):
                     parts[k, u] = said[b, row // 2, u // 2, 4 * k + 2 * (row % 2) + u % 2]
             for u in range(width):
-                parts[3, u] = _sigmoid(parts[3, u]) * seen[b, 0, row, u]
+                parts[3, u] = sigmoid(parts[3, u]) * seen[b, 0, row, u]
             for k in range(3):
                 before, place = warped[b, k, row], out[b, k, row]
                 for u in range(width):

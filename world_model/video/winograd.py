@@ -10,18 +10,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .kernel_math import exponential
+from .kernel_math import MATH, sigmoid
 
 TILE = 4  # pixels of what is made, along each side of a square
 MANY = 32  # features at once
 _SIDE = TILE + 2  # pixels of what a square sees, along each side
 _TILES = 128  # squares at once, so that their sums stay in a processor's cache
-_MATH = {"contract", "reassoc", "nsz", "arcp"}  # what is not a number stays none
-_ONE, _TWO, _FOUR, _FIVE, _EIGHT = (np.float32(number) for number in (1, 2, 4, 5, 8))
+_TWO, _FOUR, _FIVE, _EIGHT = (np.float32(number) for number in (2, 4, 5, 8))
 _OF_WEIGHTS = torch.tensor(  # the 6 sums of 3 weights in a row
     [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]],
     dtype=torch.float64,
@@ -29,22 +27,22 @@ _OF_WEIGHTS = torch.tensor(  # the 6 sums of 3 weights in a row
 _known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # the matrices of weights, and of which state of them
 
 
-def suits(convolution: nn.Conv2d, images: Tensor) -> bool:
-    """Whether a convolution of images [B, C, H, W] is one of 3 x 3 pixels to as many features, which come last and in whole squares."""
-    return (
-        convolution.kernel_size == (3, 3)
-        and convolution.stride == convolution.dilation == convolution.padding == (1, 1)
-        and convolution.groups == 1
-        and convolution.padding_mode == "zeros"
-        and convolution.in_channels == convolution.out_channels
-        and convolution.in_channels % MANY == images.shape[2] % TILE == images.shape[3] % TILE == 0
-        and images.is_contiguous(memory_format=torch.channels_last)
-        and not convolution.weight.is_inference()
-    )
+def suits(images: Tensor, *weights: Tensor) -> bool:
+    """Whether images [B, C, H, W] have their features last, in whole packs and squares, and changes of the weights are counted."""
+    _, channels, height, width = images.shape
+    whole = channels % MANY == height % TILE == width % TILE == 0
+    return whole and images.is_contiguous(memory_format=torch.channels_last) and not any(weight.is_inference() for weight in weights)
 
 
 def convolved(first: nn.Conv2d, second: nn.Conv2d, y: Tensor, x: Tensor) -> Tensor:
-    """`second` of SiLU of `first` of y, added to x in place; x and y [B, C, H, W] with channels last, of float32."""
+    """`second` of SiLU of `first` of y, added to x in place.
+
+    Args:
+        first: a convolution of 3 x 3 pixels to as many features, padded to the same size.
+        second: another one.
+        y: [B, C, H, W] float32, see `suits`.
+        x: the same.
+    """
     seen, made = y.permute(0, 2, 3, 1).numpy(), x.permute(0, 2, 3, 1).numpy()
     batch, height, width, channels = seen.shape
     tiles = height * width // TILE**2
@@ -52,7 +50,7 @@ def convolved(first: nn.Conv2d, second: nn.Conv2d, y: Tensor, x: Tensor) -> Tens
     sums, products = torch.empty(2, _SIDE**2, most + 1, channels)  # one more, lest all 36 fall on the same lines of a cache
     sums_rows, products_rows = sums.numpy(), products.numpy()
     between = np.empty((group, height, width, channels), np.float32)
-    ways = ((matrices(first.weight), _bias(first)), (matrices(second.weight), _bias(second)))
+    ways = [(matrices(some.weight), some.bias.detach().numpy()) for some in (first, second)]  # type: ignore[union-attr]
     for begin in range(0, batch, group):
         pictures = made[begin : begin + group]
         steps = ((seen[begin : begin + group], between, False), (between, pictures, True))
@@ -77,11 +75,7 @@ def matrices(weight: Tensor) -> Tensor:
     return made
 
 
-def _bias(convolution: nn.Conv2d) -> NDArray[np.float32]:
-    return np.zeros(convolution.out_channels, np.float32) if convolution.bias is None else convolution.bias.detach().numpy()
-
-
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _spread(pictures, first, count, many, out):
     """Sums [36, T, C] of what `count` squares of pictures [B, H, W, C] see, from square `first` on.
 
@@ -130,7 +124,7 @@ def _spread(pictures, first, count, many, out):
                         line[c] = sums[i, j, c]
 
 
-@njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _gather(products, bias, first, count, many, add, out):
     """What products [36, T, C] make of `count` squares of pictures [B, H, W, C]: added to `out`, or SiLU of it written there."""
     _, height, width, channels = out.shape
@@ -169,4 +163,4 @@ def _gather(products, bias, first, count, many, add, out):
                             pixel[c] += made[i, j, c]
                     else:
                         for c in range(many):
-                            pixel[c] = made[i, j, c] * (_ONE / (_ONE + exponential(-made[i, j, c])))
+                            pixel[c] = made[i, j, c] * sigmoid(made[i, j, c])
