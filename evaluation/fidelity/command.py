@@ -23,9 +23,10 @@ from .baselines import Generator
 from .pictures import BARE_AHEAD, SECOND
 from .rollouts import STRIP_STEPS, Rollouts
 
-PARTS = ("pictures", "reading", "outcomes", "ranking", "guards", "traffic", "video")
+PARTS = ("pictures", "reading", "frechet", "outcomes", "ranking", "guards", "traffic", "video")
 ALL = PARTS[:-2]  # of part=all: a world either knows its scene or not, and traffic is judged on other clips
-OF_CLIPS = ("pictures", "reading", "traffic", "video")  # parts that need data
+OF_CLIPS = ("pictures", "reading", "frechet", "traffic", "video")  # parts that need data
+BEGUN_LATE = ("pictures", "reading", "frechet")  # parts that may leave out how a clip begins
 SECONDS = {"traffic": 8}  # of the rollouts by default, else LONG_SECONDS
 LONG_SECONDS = 20
 GUARD_EPISODES = 48
@@ -42,7 +43,7 @@ class FidelityConfig:
     part: str = "pictures"  # of PARTS, or all
     clips: int = 16  # of each folder
     seconds: int | None = None  # of the long rollouts: 8 of traffic, else 20, when None
-    start: int = 0  # s of every clip that the parts pictures and reading leave out
+    start: int = 0  # s of every clip that the parts of BEGUN_LATE leave out
     steps: int = 1  # denoising steps a frame
     shortcut: bool = False  # whether they paint one of the frames that could be there, for weights trained for it
     strips: int = 3
@@ -71,7 +72,7 @@ class FidelityConfig:
 
     def ending(self, part: str) -> str:
         """What the names of a part's figures end with, to tell those begun in the midst of a drive from others."""
-        return f"_after_{self.start}s" if self.start and part in ("pictures", "reading") else ""
+        return f"_after_{self.start}s" if self.start and part in BEGUN_LATE else ""
 
     @property
     def horizon(self) -> int:
@@ -149,9 +150,12 @@ class _Measurement:
         steps, judged = self.config.horizon * SECOND, self.config.part in ("pictures", "all")
         found = rollouts.roll_out(self.generator, self.clips, self.mean if judged else None, self.config.seed, steps, self.config.strips)
         if found is None:
-            after = f" after the first {self.config.start * SECOND}" * (self.config.start > 0)
-            print(f"no clip has more than {steps} frames{after}, so nothing is said of rollouts of {self.config.horizon} s")
+            self._say_that_none_is_long(steps)
         return found
+
+    def _say_that_none_is_long(self, steps: int) -> None:
+        after = f" after the first {self.config.start * SECOND}" * (self.config.start > 0)
+        print(f"no clip has more than {steps} frames{after}, so nothing is said of rollouts of {self.config.horizon} s")
 
     def pictures(self) -> dict[str, Estimate]:
         """Errors ahead by region and by level of layout, and long rollouts."""
@@ -173,17 +177,26 @@ class _Measurement:
         return figures
 
     def reading(self) -> dict[str, Estimate]:
-        """Actions and scenes read back off long rollouts, and their Frechet distance."""
-        from .frechet import WINDOW, frechet_figures
+        """Actions and scenes read back off long rollouts."""
         from .reading import agreement_figures, obedience_figures
 
         probes, rolled = self.probes, self.rolled
-        if rolled is None:
+        return {} if rolled is None else obedience_figures(rolled, probes) | agreement_figures(rolled, probes)
+
+    def frechet(self) -> dict[str, Estimate]:
+        """Frechet distance of long rollouts, at their beginning and at their end."""
+        from .frechet import WINDOW, frechet_figures, paint_windows
+
+        config, steps, start = self.config, self.config.horizon * SECOND, self.config.start * SECOND
+        if steps < 2 * WINDOW:
+            print(f"rollouts of {config.horizon} s are too short for a Frechet distance: at least {2 * WINDOW // SECOND} s are needed")
             return {}
-        seed, fresh = self.config.seed, None
-        if rolled.steps >= 2 * WINDOW:
-            fresh = rollouts.restarted(self.generator, self.clips, seed, rolled.steps, WINDOW)
-        return obedience_figures(rolled, probes) | agreement_figures(rolled, probes) | frechet_figures(rolled, fresh, seed)
+        addresses = pictures.held_out_addresses(self.data, config.clips, steps, start)
+        addresses = [address for address in addresses if address.steps > start + steps]
+        if not addresses:
+            self._say_that_none_is_long(steps)
+            return {}
+        return frechet_figures(paint_windows(self.generator, addresses, steps, start, config.seed), config.horizon)
 
     def outcomes(self) -> dict[str, Estimate]:
         """The false-safe rate."""

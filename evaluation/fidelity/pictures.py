@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...data import Clip, read_clips
+from ...data.shards import ClipAddress, has_scene, list_clips, load_clip
 from ...errors import ConfigError, DataError
 from ...scene import DT, Track
 from ...world_model.learned import SHIPPED
@@ -39,8 +40,8 @@ def load_generator(world: str, steps: int, layout: LayoutLevel = "full", shortcu
     return FrameGenerator.load(SHIPPED if world == "learned" else world, steps=steps, layout=layout, shortcut=shortcut)
 
 
-def held_out_clips(data: str, count: int, longest: int, start: int = 0) -> list[Clip]:
-    """Up to `count` clips of the test split with scenes and more than a second, those of more than `longest` frames first.
+def held_out_addresses(data: str, count: int, longest: int, start: int = 0) -> list[ClipAddress]:
+    """Where up to `count` clips of the test split lie that have scenes and more than a second, those of more than `longest` frames first.
 
     Args:
         data: folder of recorded clips.
@@ -51,12 +52,18 @@ def held_out_clips(data: str, count: int, longest: int, start: int = 0) -> list[
     Raises:
         DataError: there is none.
     """
-    found = [clip for clip in islice(read_clips(data, split="test"), 4 * count) if clip.track is not None and clip.steps > start + SECOND]
+    found = [clip for clip in list_clips(data, split="test")[: 4 * count] if clip.steps > start + SECOND and has_scene(clip)]
     found.sort(key=lambda clip: -min(clip.steps, start + longest + 1))
     if not found:
         after = f" after the first {start}" if start else ""
         raise DataError(f"'{data}' has no clip of the test split with scenes and more than {SECOND} frames{after}; record some first")
-    return [clip.window(start, clip.steps - start) for clip in found[:count]]
+    return found[:count]
+
+
+def held_out_clips(data: str, count: int, longest: int, start: int = 0) -> list[Clip]:
+    """The clips of `held_out_addresses`, without what is to be left out at their beginning."""
+    found = (load_clip(address) for address in held_out_addresses(data, count, longest, start))
+    return [clip.window(start, clip.steps - start) for clip in found]
 
 
 def mean_picture(data: str) -> Tensor:

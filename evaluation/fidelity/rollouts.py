@@ -71,14 +71,14 @@ def roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor | None, s
     )
 
 
-def _driven(clips: Sequence[Clip], columns: slice) -> tuple[Track, Tensor, Tensor]:
-    """Tracks, pictures and actions of clips."""
+def driven(clips: Sequence[Clip], columns: slice) -> tuple[Track, Tensor, Tensor]:
+    """Tracks [B, T], pictures [B, T, H, W, 3] and actions [B, T, 2] of clips, in some of their columns."""
     frames, actions = (torch.stack([getattr(clip, name)[columns] for clip in clips]) for name in ("frames", "actions"))
     return Track.cat([track_of(clip).columns(columns) for clip in clips]), frames, actions
 
 
 def _painted(generator: Generator, clips: Sequence[Clip], seed: int, steps: int, bar: tqdm) -> Rollouts:
-    track, true, actions = _driven(clips, slice(0, steps + 1))
+    track, true, actions = driven(clips, slice(0, steps + 1))
     generated = [true[:, 0]]
     for picture in painted(generator, track, true[:, 0], actions, seed):
         generated.append(picture)
@@ -87,7 +87,7 @@ def _painted(generator: Generator, clips: Sequence[Clip], seed: int, steps: int,
 
 
 def _roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: int, steps: int, strips: int, bar: tqdm) -> Rollouts:
-    track, true, actions = _driven(clips, slice(0, steps + 1))
+    track, true, actions = driven(clips, slice(0, steps + 1))
     rasteriser = LayoutRasteriser()
     sums: dict[str, list[Tensor]] = {method: [] for method in METHODS}
     near: dict[str, list[Tensor]] = {method: [] for method in METHODS}
@@ -107,18 +107,6 @@ def _roll_out(generator: Generator, clips: Sequence[Clip], mean: Tensor, seed: i
         bar.update(len(clips))
     stacked = lambda columns: {method: torch.stack(values, 1) for method, values in columns.items()}
     return Rollouts(track, true, torch.stack(generated, 1), stacked(sums), stacked(near), drawn)
-
-
-def restarted(generator: Generator, clips: Sequence[Clip], seed: int, steps: int, last: int) -> Tensor:
-    """The last of `steps` pictures [N, last, H, W, 3] of every clip that has more, painted from the true picture just before them."""
-    long_enough = [clip for clip in clips if clip.steps > steps]
-    parts = []
-    columns = slice(steps - last, steps + 1)
-    for begin in range(0, len(long_enough), TOGETHER):
-        group = long_enough[begin : begin + TOGETHER]
-        track, true, actions = _driven(group, columns)
-        parts.append(torch.stack(list(painted(generator, track, true[:, 0], actions, seed + begin)), 1))
-    return torch.cat(parts)
 
 
 def large_vehicles(scene: Scene, rasteriser: LayoutRasteriser) -> Tensor:
