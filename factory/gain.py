@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..evaluation.bootstrap import RESAMPLES, Estimate, bootstrap
 from ..evaluation.evidence import evidence, merge_evidence, write_text
 from ..evaluation.runner import Evaluation, run_suite
 from ..rl.ppo import PpoConfig, train_ppo
+
+DRAW = 100_000  # between the episodes' indices of two draws
 
 
 def crossed_bootstrap(samples: np.ndarray, seed: int = 0) -> Estimate:
@@ -26,6 +29,31 @@ def crossed_bootstrap(samples: np.ndarray, seed: int = 0) -> Estimate:
     return Estimate(float(samples.mean()), float(low), float(high), runs)
 
 
+def together(draws: int, seed: int, scored: Callable[[int], Mapping[int, float]]) -> dict[int, float]:
+    """Points by episode of several draws of a suite: what `scored` says for `seed`, `seed` + 1 and on."""
+    return {DRAW * draw + index: points for draw in range(draws) for index, points in scored(seed + draw).items()}
+
+
+def gains(
+    method: str, judge: str, start: Mapping[int, float], runs: Sequence[Mapping[int, float]], seeds: Sequence[int], before: str
+) -> dict[str, Estimate]:
+    """Figures of one judge from the points by episode of the start and of each seed's run; that of the start is called by `before`.
+
+    Raises:
+        DataError: no episode that all have points of.
+    """
+    common = sorted(set(start).intersection(*runs))
+    if not common:
+        raise DataError(f"no episode that start and results all have a score of in the world '{judge}'; nothing to compare")
+    table = np.asarray([[run[i] - start[i] for i in common] for run in runs])
+    return {
+        f"{method}_gain_{judge}": crossed_bootstrap(table),
+        f"{before}_{judge}": bootstrap([start[i] for i in common]),
+        f"{method}_score_{judge}": bootstrap(np.asarray([[run[i] for run in runs] for i in common])),
+        **{f"{method}_gain_{judge}_seed{seed}": bootstrap(row) for seed, row in zip(seeds, table, strict=True)},
+    }
+
+
 def measure_gain(
     init: str,
     out: str,
@@ -34,6 +62,7 @@ def measure_gain(
     world: str,
     suite: str,
     seed: int,
+    draws: int,
     judges: list[str],
     episodes: int | None,
     processes: int,
@@ -49,16 +78,18 @@ def measure_gain(
         world: what PPO drives in.
         suite: what is scored.
         seed: added to the suite's seeds: another draw of episodes in the same circumstances.
+        draws: draws of the suite, of `seed`, `seed` + 1 and on; their episodes count together.
         judges: worlds that score, "reference" and "learned" say.
         episodes: only the first so many of the suite.
         processes: runs trained at a time, one thread each.
         results: evidence file that the figures are merged into; "none" for none.
 
     Raises:
-        ConfigError: no seed, or less than one process.
+        ConfigError: no seed or judge, or less than one process or draw.
+        DataError: no episode that all have a score of.
     """
-    if not seeds or processes < 1:
-        raise ConfigError(f"seeds={seeds} and processes={processes}: give at least one of each")
+    if not seeds or not judges or min(processes, draws) < 1:
+        raise ConfigError(f"seeds={seeds}, judges={judges}, draws={draws} and processes={processes}: give at least one of each")
     began, folder = time.perf_counter(), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     configs = [PpoConfig(init=init, out=str(folder / f"seed{s}"), world=world, seed=s, steps=steps, threads=1) for s in seeds]
@@ -66,20 +97,13 @@ def measure_gain(
         trained = [str(path) for path in pool.map(_train, [asdict(c) for c in configs], chunksize=1)]
     metrics: dict[str, Estimate] = {}
     for judge in judges:
-        start = _scores(init, judge, suite, seed, episodes, folder / f"start-{_tag(judge, suite, seed)}.json")
-        runs = [
-            _scores(path, judge, suite, seed, episodes, folder / f"seed{s}-{_tag(judge, suite, seed)}.json")
-            for s, path in zip(seeds, trained, strict=True)
-        ]
-        common = sorted(set(start).intersection(*runs))
-        gains = np.asarray([[run[i] - start[i] for i in common] for run in runs])
-        name = "reference" if judge == "reference" else "learned"
-        metrics[f"ppo_gain_{name}"] = crossed_bootstrap(gains)
-        metrics[f"start_score_{name}"] = bootstrap([start[i] for i in common])
-        metrics[f"ppo_score_{name}"] = bootstrap(np.asarray([[run[i] for run in runs] for i in common]))
-        for s, row in zip(seeds, gains, strict=True):
-            metrics[f"ppo_gain_{name}_seed{s}"] = bootstrap(row)
+        score = lambda who, policy, judge=judge: together(
+            draws, seed, lambda drawn: _scores(policy, judge, suite, drawn, episodes, folder / f"{who}-{_tag(judge, suite, drawn)}.json")
+        )
+        start, runs = score("start", init), [score(f"seed{s}", path) for s, path in zip(seeds, trained, strict=True)]
+        metrics |= gains("ppo", "reference" if judge == "reference" else "learned", start, runs, seeds, "start_score")
     command = f"xpeng-world measure-gain init={init} seeds=[{','.join(map(str, seeds))}] steps={steps} suite={suite} seed={seed}"
+    command += "" if draws == 1 else f" draws={draws}"
     command += f" world={world} judges=[{','.join(judges)}]" + ("" if episodes is None else f" episodes={episodes}")
     record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=seeds)
     path = merge_evidence(folder / "metrics.json", record)

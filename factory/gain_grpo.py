@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..configs.compose import check_values, compose
-from ..errors import ConfigError, DataError, nearest
-from ..evaluation.bootstrap import Estimate, bootstrap
+from ..errors import ConfigError, nearest
+from ..evaluation.bootstrap import Estimate
 from ..evaluation.evidence import evidence, write_evidence, write_text
 from ..evaluation.runner import run_suite
 from ..evaluation.suites import load_suite
 from ..rl.distil_measure import digest
 from ..rl.grpo import GrpoConfig, train_grpo
-from .gain import crossed_bootstrap
+from .gain import gains, together
 
 JUDGES = ("learned", "reference")
-DRAW = 100_000  # between the episodes' indices of two draws
 OWN = ("init", "out", "world", "seed", "rounds", "threads", "resume", "minutes")  # keys of grpo that this command sets
 
 
@@ -83,18 +80,18 @@ def measure_grpo(
     metrics: dict[str, Estimate | float] = {}
     for judge in judges:
         where = "reference" if judge == "reference" else world
-        score = lambda name, policy, where=where, judge=judge: {
-            DRAW * draw + index: points
-            for draw in range(draws)
-            for index, points in scores(
-                folder / f"{name}-{judge}-{Path(suite).stem}-{seed + draw}.json",
-                {"policy": policy, "world": where, "suite": suite, "seed": seed + draw, "episodes": episodes},
+        score = lambda name, policy, where=where, judge=judge: together(
+            draws,
+            seed,
+            lambda drawn: scores(
+                folder / f"{name}-{judge}-{Path(suite).stem}-{drawn}.json",
+                {"policy": policy, "world": where, "suite": suite, "seed": drawn, "episodes": episodes},
                 chosen,
                 workers,
-            ).items()
-        }
+            ),
+        )
         start, runs = score("start", init), [score(f"seed{s}", path) for s, path in zip(seeds, trained, strict=True)]
-        metrics |= gains(judge, start, runs, seeds)
+        metrics |= gains("grpo", judge, start, runs, seeds, "grpo_start_score")
     others = "" if not settings else f" settings={{{','.join(f'{key}:{value}' for key, value in settings.items())}}}"
     command = f"xpeng-world measure-grpo init={init} seeds=[{','.join(map(str, seeds))}] rounds={rounds}{others} world={world}"
     several = "" if draws == 1 else f" draws={draws}"
@@ -105,24 +102,6 @@ def measure_grpo(
             interval = "" if figure.low is None else f"  [{figure.low:.2f}, {figure.high:.2f}]"
             print(f"{key:30s} {figure.value:7.2f}{interval}")
     return path
-
-
-def gains(judge: str, start: Mapping[int, float], runs: Sequence[Mapping[int, float]], seeds: Sequence[int]) -> dict[str, Estimate]:
-    """Figures of one judge from the points by episode of the start and of each seed's run.
-
-    Raises:
-        DataError: no episode that all have points of.
-    """
-    common = sorted(set(start).intersection(*runs))
-    if not common:
-        raise DataError(f"no episode that start and results all have a score of in the world '{judge}'; nothing to compare")
-    table = np.asarray([[run[i] - start[i] for i in common] for run in runs])
-    return {
-        f"grpo_gain_{judge}": crossed_bootstrap(table),
-        f"grpo_start_score_{judge}": bootstrap([start[i] for i in common]),
-        f"grpo_score_{judge}": bootstrap(np.asarray([[run[i] for run in runs] for i in common])),
-        **{f"grpo_gain_{judge}_seed{seed}": bootstrap(row) for seed, row in zip(seeds, table, strict=True)},
-    }
 
 
 def scores(kept: Path, what: dict[str, Any], suite: Any, workers: int) -> dict[int, float]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from xpeng_world.errors import ConfigError
-from xpeng_world.factory.gain import crossed_bootstrap, measure_gain
+from xpeng_world.errors import ConfigError, DataError
+from xpeng_world.factory import gain
+from xpeng_world.factory.gain import crossed_bootstrap, gains, measure_gain
 
 
 def test_the_mean_is_over_all_and_the_interval_covers_seeds_and_episodes() -> None:
@@ -25,6 +28,49 @@ def test_seeds_widen_the_interval() -> None:
     assert width(crossed_bootstrap(apart)) > 3 * width(crossed_bootstrap(alike))
 
 
-def test_no_seed_is_refused(tmp_path) -> None:
+def test_gains_are_over_the_episodes_that_all_have() -> None:
+    start = {1: 50.0, 2: 60.0, 3: 10.0}
+    found = gains("grpo", "learned", start, [{1: 52.0, 2: 64.0, 4: 0.0}, {1: 51.0, 2: 65.0}], [0, 7], "before")
+    assert found["grpo_gain_learned"].value == pytest.approx(3.0)
+    assert found["before_learned"].value == pytest.approx(55.0)
+    assert found["grpo_score_learned"].value == pytest.approx(58.0)
+    assert found["grpo_gain_learned_seed0"].value == pytest.approx(3.0)
+    assert found["grpo_gain_learned_seed7"].value == pytest.approx(3.0)
+    with pytest.raises(DataError, match="nothing to compare"):
+        gains("grpo", "learned", start, [{9: 1.0}], [0], "before")
+
+
+def test_draws_of_a_suite_count_together(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def scores(policy, judge, suite, seed, episodes, kept):
+        asked.append((policy, seed, kept.name))
+        return {k: 50.0 + 10 * seed + (0.0 if policy == "x" else 4.0) for k in range(3)}
+
+    monkeypatch.setattr(gain, "_scores", scores)
+    monkeypatch.setattr(gain.multiprocessing, "get_context", lambda kind: type("Context", (), {"Pool": Done}))
+    path = measure_gain("x", str(tmp_path), [0, 1], 10, "learned", "smoke", 3, 2, ["reference"], None, 1, "none")
+    record = json.loads(path.read_text())
+    assert record["metrics"]["ppo_gain_reference"]["value"] == pytest.approx(4.0)
+    assert record["metrics"]["start_score_reference"]["value"] == pytest.approx(85.0)
+    assert record["metrics"]["ppo_gain_reference_seed0"]["n"] == 6
+    assert "seed=3 draws=2" in record["command"]
+    assert [name for _, _, name in asked[:2]] == ["start-reference-smoke-3.json", "start-reference-smoke-4.json"]
+
+
+class Done:
+    """A pool whose runs have been trained."""
+
+    def __init__(self, processes): ...
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error): ...
+    def map(self, function, items, chunksize):
+        return [item["out"] for item in items]
+
+
+@pytest.mark.parametrize(("seeds", "draws", "judges"), [([], 1, ["learned"]), ([0], 0, ["learned"]), ([0], 1, [])])
+def test_too_little_to_measure_is_refused(tmp_path, seeds, draws, judges) -> None:
     with pytest.raises(ConfigError, match="at least one"):
-        measure_gain("x", str(tmp_path), [], 10, "learned", "smoke", 0, ["learned"], None, 1, "none")
+        measure_gain("x", str(tmp_path), seeds, 10, "learned", "smoke", 0, draws, judges, None, 1, "none")
