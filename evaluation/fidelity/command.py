@@ -270,6 +270,6 @@ def _print(figures: dict[str, Estimate], path: Path) -> None:
     table = Table("", "value", "95 % interval", "n", title="Fidelity")
     for key, estimate in figures.items():
         interval = "" if estimate.low is None else f"{estimate.low:.3g} to {estimate.high:.3g}"
-        table.add_row(key.replace("_", " "), f"{estimate.value:.3f}", interval, str(estimate.n))
+        table.add_row(key.replace("_", " "), f"{estimate.value:.4g}", interval, str(estimate.n))
     Console().print(table)
     print(f"figures in {path}")
