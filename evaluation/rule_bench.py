@@ -53,7 +53,8 @@ def bench_rules(data: str | None, design: str, world: str, batch: int, steps: in
             figures["replay_hour_one_s"] = Estimate(replay_seconds(data, "time_to_collision"))
     finally:
         torch.set_num_threads(before)
-    command = f"xpeng-world rules bench data={data or 'null'} design={design} world={world} batch={batch} steps={steps} threads={threads}"
+    name = "null" if data is None else Path(data).name
+    command = f"xpeng-world rules bench data={name} design={design} world={world} batch={batch} steps={steps} threads={threads}"
     told = {"rules_cost_share": "of the world's step", "rules_count": "rules", "replay_hour": "s for an hour of driving"}
     for key, figure in figures.items():
         interval = "" if figure.low is None else f"  [{figure.low:.3f}, {figure.high:.3f}]"
