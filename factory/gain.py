@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..evaluation.bootstrap import RESAMPLES, Estimate, bootstrap
 from ..evaluation.evidence import evidence, merge_evidence, write_text
-from ..evaluation.runner import Evaluation, run_suite
+from ..evaluation.runner import run_suite
+from ..evaluation.suites import Suite, load_suite
+from ..rl.distil_measure import digest
 from ..rl.ppo import PpoConfig, train_ppo
 
 DRAW = 100_000  # between the episodes' indices of two draws
@@ -54,6 +57,19 @@ def gains(
     }
 
 
+def scores(kept: Path, what: dict[str, Any], suite: Suite, workers: int | None) -> dict[int, float]:
+    """Points of every scored episode by its index; read from `kept` where the same weights were scored so before."""
+    of = {**what, "weights": digest(what["policy"]), "world_weights": digest(what["world"])}
+    if kept.is_file():
+        page = json.loads(kept.read_text(encoding="utf-8"))
+        if page.get("of") == of:
+            return {int(index): points for index, points in page["points"].items()}
+    found = run_suite(what["policy"], what["world"], suite, workers=workers, seed=what["seed"])
+    points = {row.episode.index: row.scores["epdms"] for row in found.scored}
+    write_text(kept, json.dumps({"of": of, "points": points}, indent=1) + "\n")
+    return points
+
+
 def measure_gain(
     init: str,
     out: str,
@@ -90,7 +106,7 @@ def measure_gain(
     """
     if not seeds or not judges or min(processes, draws) < 1:
         raise ConfigError(f"seeds={seeds}, judges={judges}, draws={draws} and processes={processes}: give at least one of each")
-    began, folder = time.perf_counter(), Path(out)
+    began, folder, chosen = time.perf_counter(), Path(out), load_suite(suite).first(episodes)
     folder.mkdir(parents=True, exist_ok=True)
     configs = [PpoConfig(init=init, out=str(folder / f"seed{s}"), world=world, seed=s, steps=steps, threads=1) for s in seeds]
     with multiprocessing.get_context("spawn").Pool(min(processes, len(configs))) as pool:
@@ -98,7 +114,14 @@ def measure_gain(
     metrics: dict[str, Estimate] = {}
     for judge in judges:
         score = lambda who, policy, judge=judge: together(
-            draws, seed, lambda drawn: _scores(policy, judge, suite, drawn, episodes, folder / f"{who}-{_tag(judge, suite, drawn)}.json")
+            draws,
+            seed,
+            lambda drawn: scores(
+                folder / f"{who}-{Path(judge).name}-{Path(suite).stem}-{drawn}.json",
+                {"policy": policy, "world": judge, "suite": suite, "seed": drawn, "episodes": episodes},
+                chosen,
+                None,
+            ),
         )
         start, runs = score("start", init), [score(f"seed{s}", path) for s, path in zip(seeds, trained, strict=True)]
         metrics |= gains("ppo", "reference" if judge == "reference" else "learned", start, runs, seeds, "start_score")
@@ -120,17 +143,3 @@ def measure_gain(
 
 def _train(fields: dict[str, object]) -> Path:
     return train_ppo(PpoConfig(**fields))  # type: ignore[arg-type]
-
-
-def _tag(judge: str, suite: str, seed: int) -> str:
-    return f"{Path(judge).name}-{Path(suite).stem}-{seed}"
-
-
-def _scores(policy: str, judge: str, suite: str, seed: int, episodes: int | None, kept: Path) -> dict[int, float]:
-    """Points of every scored episode by its index; read from `kept` where it was measured before."""
-    if not kept.is_file():
-        from ..evaluation.suites import load_suite
-
-        found: Evaluation = run_suite(policy, judge, load_suite(suite).first(episodes), seed=seed)
-        write_text(kept, json.dumps({str(row.episode.index): row.scores for row in found.scored}, indent=1) + "\n")
-    return {int(index): scores["epdms"] for index, scores in json.loads(kept.read_text()).items()}

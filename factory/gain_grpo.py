@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Mapping
@@ -13,12 +12,10 @@ from typing import Any
 from ..configs.compose import check_values, compose
 from ..errors import ConfigError, nearest
 from ..evaluation.bootstrap import Estimate
-from ..evaluation.evidence import evidence, write_evidence, write_text
-from ..evaluation.runner import run_suite
+from ..evaluation.evidence import evidence, write_evidence
 from ..evaluation.suites import load_suite
-from ..rl.distil_measure import digest
 from ..rl.grpo import GrpoConfig, train_grpo
-from .gain import gains, together
+from .gain import gains, scores, together
 
 JUDGES = ("learned", "reference")
 OWN = ("init", "out", "world", "seed", "rounds", "threads", "resume", "minutes")  # keys of grpo that this command sets
@@ -102,19 +99,6 @@ def measure_grpo(
             interval = "" if figure.low is None else f"  [{figure.low:.2f}, {figure.high:.2f}]"
             print(f"{key:30s} {figure.value:7.2f}{interval}")
     return path
-
-
-def scores(kept: Path, what: dict[str, Any], suite: Any, workers: int) -> dict[int, float]:
-    """Points of every scored episode by its index; read from `kept` where the same weights were scored so before."""
-    of = {**what, "weights": digest(what["policy"]), "world_weights": digest(what["world"])}
-    if kept.is_file():
-        page = json.loads(kept.read_text(encoding="utf-8"))
-        if page.get("of") == of:
-            return {int(index): points for index, points in page["points"].items()}
-    found = run_suite(what["policy"], what["world"], suite, workers=workers, seed=what["seed"])
-    points = {row.episode.index: row.scores["epdms"] for row in found.scored}
-    write_text(kept, json.dumps({"of": of, "points": points}, indent=1) + "\n")
-    return points
 
 
 def _config(settings: Mapping[str, Any], **own: Any) -> GrpoConfig:

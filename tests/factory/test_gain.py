@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from xpeng_world.errors import ConfigError, DataError
+from xpeng_world.evaluation import runner
 from xpeng_world.factory import gain
-from xpeng_world.factory.gain import crossed_bootstrap, gains, measure_gain
+from xpeng_world.factory.gain import crossed_bootstrap, gains, measure_gain, scores
 
 
 def test_the_mean_is_over_all_and_the_interval_covers_seeds_and_episodes() -> None:
@@ -40,14 +41,35 @@ def test_gains_are_over_the_episodes_that_all_have() -> None:
         gains("grpo", "learned", start, [{9: 1.0}], [0], "before")
 
 
+def test_scores_are_kept_until_the_weights_change(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def run_suite(policy, world, suite, workers, seed):
+        asked.append(policy)
+        row = lambda index, points: runner.Row(type("Episode", (), {"index": index})(), scores={"epdms": points})
+        return type("Found", (), {"scored": [row(4, 12.5), row(6, 80.0)]})()
+
+    monkeypatch.setattr(gain, "run_suite", run_suite)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model").write_text("a")
+    ask = lambda suite: scores(tmp_path / "kept.json", {"policy": str(weights), "world": "learned", "suite": suite, "seed": 0}, None, 1)
+    assert ask("validation") == ask("validation") == {4: 12.5, 6: 80.0}
+    assert len(asked) == 1
+    (weights / "model").write_text("b")
+    ask("validation")
+    ask("standard")
+    assert len(asked) == 3
+
+
 def test_draws_of_a_suite_count_together(tmp_path, monkeypatch) -> None:
     asked = []
 
-    def scores(policy, judge, suite, seed, episodes, kept):
-        asked.append((policy, seed, kept.name))
-        return {k: 50.0 + 10 * seed + (0.0 if policy == "x" else 4.0) for k in range(3)}
+    def scores(kept, what, suite, workers):
+        asked.append(kept.name)
+        return {k: 50.0 + 10 * what["seed"] + (0.0 if what["policy"] == "x" else 4.0) for k in range(3)}
 
-    monkeypatch.setattr(gain, "_scores", scores)
+    monkeypatch.setattr(gain, "scores", scores)
     monkeypatch.setattr(gain.multiprocessing, "get_context", lambda kind: type("Context", (), {"Pool": Done}))
     path = measure_gain("x", str(tmp_path), [0, 1], 10, "learned", "smoke", 3, 2, ["reference"], None, 1, "none")
     record = json.loads(path.read_text())
@@ -55,7 +77,7 @@ def test_draws_of_a_suite_count_together(tmp_path, monkeypatch) -> None:
     assert record["metrics"]["start_score_reference"]["value"] == pytest.approx(85.0)
     assert record["metrics"]["ppo_gain_reference_seed0"]["n"] == 6
     assert "seed=3 draws=2" in record["command"]
-    assert [name for _, _, name in asked[:2]] == ["start-reference-smoke-3.json", "start-reference-smoke-4.json"]
+    assert asked[:2] == ["start-reference-smoke-3.json", "start-reference-smoke-4.json"]
 
 
 class Done:

@@ -5,29 +5,7 @@ import json
 import pytest
 from xpeng_world.cli import main
 from xpeng_world.evaluation import runner
-from xpeng_world.factory import gain_grpo
-from xpeng_world.factory.gain_grpo import scores
-
-
-def test_scores_are_kept_until_the_weights_change(tmp_path, monkeypatch) -> None:
-    asked = []
-
-    def run_suite(policy, world, suite, workers, seed):
-        asked.append(policy)
-        row = lambda index, points: runner.Row(type("Episode", (), {"index": index})(), scores={"epdms": points})
-        return type("Found", (), {"scored": [row(4, 12.5), row(6, 80.0)]})()
-
-    monkeypatch.setattr(gain_grpo, "run_suite", run_suite)
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    (weights / "model").write_text("a")
-    ask = lambda suite: scores(tmp_path / "kept.json", {"policy": str(weights), "world": "learned", "suite": suite, "seed": 0}, None, 1)
-    assert ask("validation") == ask("validation") == {4: 12.5, 6: 80.0}
-    assert len(asked) == 1
-    (weights / "model").write_text("b")
-    ask("validation")
-    ask("standard")
-    assert len(asked) == 3
+from xpeng_world.factory import gain, gain_grpo
 
 
 def test_draws_of_a_suite_count_together(tmp_path, monkeypatch) -> None:
@@ -44,7 +22,7 @@ def test_draws_of_a_suite_count_together(tmp_path, monkeypatch) -> None:
         row = lambda index, points: runner.Row(type("Episode", (), {"index": index})(), scores={"epdms": points})
         return type("Found", (), {"scored": [row(k, 50.0 + 10 * seed + (4.0 if "seed" in policy else 0.0)) for k in range(3)]})()
 
-    monkeypatch.setattr(gain_grpo, "run_suite", run_suite)
+    monkeypatch.setattr(gain, "run_suite", run_suite)
     monkeypatch.setattr(gain_grpo, "_train", lambda fields: fields["out"])
     monkeypatch.setattr(gain_grpo.multiprocessing, "get_context", lambda kind: type("Context", (), {"Pool": InThisProcess}))
     assert main(["measure-grpo", f"out={tmp_path}", "seeds=[0,1]", "judges=[learned]", "draws=2", "init=vla"]) == 0
