@@ -11,7 +11,7 @@ from xpeng_world.scene import Scene
 from xpeng_world.world_model.video.corruption import CorruptionConfig, corrupted_condition
 from xpeng_world.world_model.video.denoiser import NUMBERS, Condition, FrameDenoiser
 from xpeng_world.world_model.video.generator import FrameGenerator, to_frame, to_model
-from xpeng_world.world_model.video.layout import CHANNELS
+from xpeng_world.world_model.video.layout import CHANNELS, LayoutRasteriser
 from xpeng_world.world_model.video.pipeline import episode_noise
 from xpeng_world.world_model.video.sizes import SIZES
 
@@ -66,7 +66,8 @@ def test_the_model_is_told_how_much_of_the_layout_it_is_shown(generator: FrameGe
     column = NUMBERS.index("layout_known")
     for level, known in (("full", [1.0, 0.5]), ("no_scenery", [0.5, 0.5]), ("none", [0.0, 0.0])):
         painter = FrameGenerator(generator.pipeline, layout=level)  # type: ignore[arg-type]
-        numbers = [painter.condition(one, None, torch.zeros(1, 3, 64, 128), torch.zeros(1, 2)).numbers for one in (scene, bare)]
+        black, actions = torch.zeros(1, 3, 64, 128), torch.zeros(1, 2)
+        numbers = [painter.condition(LayoutRasteriser()(one), one, None, black, actions).numbers for one in (scene, bare)]
         assert [float(row[0, column]) for row in numbers] == known
     store_like = torch.zeros(4, 3, 64, 128)
     has_scene = torch.tensor([True, True, True, False])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from .gaze import gaze
 from .layout import CHANNELS, Layout, LayoutRasteriser, without_scenery
 from .pipeline import FramePipeline, episode_noise, new_scheduler
 from .precision import resolve_precision
+from .sharing import shared
 from .sizes import load_painter
 from .warp import carry, ego_motion, plane_flow
 
@@ -134,9 +135,15 @@ class FrameGenerator:
     @torch.no_grad()
     def first(self, scene: Scene, seed: Tensor) -> Tensor:
         """Frames uint8 [B, H, W, 3] of scenes nobody has seen yet, painted from the layout alone; seed [B]."""
-        actions = torch.zeros(scene.batch_size, 2)
-        blank = torch.zeros(scene.batch_size, 3, self.camera.height, self.camera.width)
-        return to_frame(self._paint(self.condition(scene, None, blank, actions), seed, torch.zeros_like(seed)))
+        layout = self._rasterise(scene, None)
+
+        def paint(part: slice) -> Tensor:
+            some = seed[part]
+            blank, actions = torch.zeros(len(some), 3, self.camera.height, self.camera.width), torch.zeros(len(some), 2)
+            condition = self.condition(layout[part], scene[part], None, blank, actions)
+            return to_frame(self._paint(condition, some, torch.zeros_like(some)))
+
+        return self._all(paint, len(seed))
 
     @torch.no_grad()
     def next(self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor) -> Tensor:
@@ -153,17 +160,30 @@ class FrameGenerator:
         Returns:
             uint8 [B, H, W, 3]; of painters that look at n frames [B, H, W, 3 * n], with those before the new one moved along.
         """
-        condition = self.condition(scene, previous, to_model(frame), actions)
-        return self._with_past(self._paint(condition, seed, step), condition)
+        return self._next(previous, scene, frame, actions, seed, step)
 
     @torch.no_grad()
     def next_twice(
         self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What `next` returns, and a second painting that differs in its noise alone."""
-        condition = self.condition(scene, previous, to_model(frame), actions)
-        frame = self._with_past(self._paint(condition, seed, step), condition)
-        return frame, to_frame(self._paint(condition, seed, step, OTHER_NOISE))
+        both = self._next(previous, scene, frame, actions, seed, step, twice=True)
+        return both[..., :-3].contiguous(), both[..., -3:].contiguous()
+
+    def _next(
+        self, previous: Scene, scene: Scene, frame: Tensor, actions: Tensor, seed: Tensor, step: Tensor, twice: bool = False
+    ) -> Tensor:
+        """What `next` returns; painted `twice`, the second painting's three channels come last."""
+        layout = self._rasterise(scene, previous)
+
+        def paint(part: slice) -> Tensor:
+            condition = self.condition(layout[part], scene[part], previous[part], to_model(frame[part]), actions[part])
+            painted = self._with_past(self._paint(condition, seed[part], step[part]), condition)
+            if not twice:
+                return painted
+            return torch.cat((painted, to_frame(self._paint(condition, seed[part], step[part], OTHER_NOISE))), -1)
+
+        return self._all(paint, len(frame))
 
     @torch.no_grad()
     def next_unseen(self, frame: Tensor, actions: Tensor, motion: Tensor, seed: Tensor, step: Tensor) -> Tensor:
@@ -176,18 +196,29 @@ class FrameGenerator:
             seed: [B] int64, the episodes' own.
             step: [B] int64, the index of the new frame.
         """
-        before, batch = with_past(to_model(frame), self.context), len(frame)
-        carried, seen = carry(before, plane_flow(motion, self.camera), self.pipeline.denoiser.warp)
-        condition = Condition(
-            warped=(carried * seen).to(self.device),
-            seen=seen.to(self.device),
-            layout=torch.zeros(batch, len(CHANNELS), *before.shape[2:], device=self.device),
-            numbers=numbers_of(actions, None, False).to(self.device),
-            appearance=torch.full((batch,), UNKNOWN_APPEARANCE, device=self.device),
-            context_noise=torch.zeros(batch, device=self.device),
-            gaze=gaze(torch.full((batch, 3), torch.nan), self.camera).to(self.device),
-        )
-        return self._with_past(self._paint(condition, seed, step), condition)
+
+        def paint(part: slice) -> Tensor:
+            before, batch = with_past(to_model(frame[part]), self.context), len(frame[part])
+            carried, seen = carry(before, plane_flow(motion[part], self.camera), self.pipeline.denoiser.warp)
+            condition = Condition(
+                warped=(carried * seen).to(self.device),
+                seen=seen.to(self.device),
+                layout=torch.zeros(batch, len(CHANNELS), *before.shape[2:], device=self.device),
+                numbers=numbers_of(actions[part], None, False).to(self.device),
+                appearance=torch.full((batch,), UNKNOWN_APPEARANCE, device=self.device),
+                context_noise=torch.zeros(batch, device=self.device),
+                gaze=gaze(torch.full((batch, 3), torch.nan), self.camera).to(self.device),
+            )
+            return self._with_past(self._paint(condition, seed[part], step[part]), condition)
+
+        return self._all(paint, len(frame))
+
+    def _all(self, paint: Callable[[slice], Tensor], count: int) -> Tensor:
+        """What is painted of some frames, of all of them; on a processor some in each thread."""
+        if self.device.type != "cpu":
+            return paint(slice(None))
+        parts = shared(lambda begin, end: paint(slice(begin, end)), count)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def no_past(self, frame: Tensor) -> Tensor | None:
         """The frames before `frame` [B, H, W, 3] where there were none, for painters that look at more than one."""
@@ -203,10 +234,13 @@ class FrameGenerator:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.pipeline(condition, noise, self.steps, self.shortcut).cpu()
 
-    def condition(self, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
-        """What the denoiser is told of scenes [B], given the frames before [B, 3 * n, H, W] in [-1, 1], the newest first."""
+    def condition(self, layout: Layout, scene: Scene, previous: Scene | None, before: Tensor, actions: Tensor) -> Condition:
+        """What the denoiser is told of scenes [B] and their whole layout, given the frames before [B, 3 * n, H, W] in [-1, 1].
+
+        The newest frame comes first.
+        """
         device, before = self.device, with_past(before, self.context)
-        layout = shown_layout(self._rasterise(scene, previous), scene, previous, self.layout_level, self.camera)
+        layout = shown_layout(layout, scene, previous, self.layout_level, self.camera)
         warped, seen = carry(before, layout.flow, self.pipeline.denoiser.warp)
         if previous is None:
             warped, seen = torch.zeros_like(warped), torch.zeros_like(seen)

@@ -28,6 +28,7 @@ from .faces import Face
 from .ground_light import add_gleam, average_shade, lay_shade
 from .mesh import MeshCache, RoadMesh
 from .road_users import TABLES, agent_faces
+from .sharing import shared
 from .signals import signal_faces
 from .windows import draw_windows
 
@@ -166,8 +167,14 @@ class LayoutRasteriser:
         channels = np.empty((batch, len(CHANNELS), height, width), np.uint8)
         flow = np.empty((batch, 2, height, width), np.float32)
         shade = _shade_of_road_users(scene)
-        for b in range(batch):
-            self._draw(scene, previous, b, shade[b], channels[b], flow[b])
+        for b in range(batch):  # before threads ask for them
+            self._meshes.get(scene.road, b)
+
+        def draw(begin: int, end: int) -> None:
+            for b in range(begin, end):
+                self._draw(scene, previous, b, shade[b], channels[b], flow[b])
+
+        shared(draw, batch)
         return Layout(torch.from_numpy(channels), torch.from_numpy(flow))
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Sequence
@@ -43,15 +44,16 @@ class FramePipeline(DiffusionPipeline):
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
-        self.scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=noise.device)  # its own end just above 0
+        scheduler = copy.copy(self.scheduler)  # it counts its steps, and several threads may paint at once
+        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=noise.device)  # its own end just above 0
         sample = noise
-        for i, timestep in enumerate(self.scheduler.timesteps):
-            level = self.scheduler.sigmas[i].to(noise.device).expand(noise.shape[0])
-            span = level - self.scheduler.sigmas[i + 1].to(noise.device) if shortcut else None
+        for i, timestep in enumerate(scheduler.timesteps):
+            level = scheduler.sigmas[i].to(noise.device).expand(noise.shape[0])
+            span = level - scheduler.sigmas[i + 1].to(noise.device) if shortcut else None
             clean = self.denoiser(sample, level, condition, span).float().clamp(-1, 1)
             if i + 1 < steps:
                 velocity = (sample - clean) / level.view(-1, 1, 1, 1)
-                sample = self.scheduler.step(velocity, timestep, sample, return_dict=False)[0]
+                sample = scheduler.step(velocity, timestep, sample, return_dict=False)[0]
         frames = self.denoiser.decode(clean)
         return frames if frames is clean else frames.float().clamp(-1, 1)
 
