@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,6 +57,7 @@ class FidelityConfig:
     workers: int | None = None  # for the reference world
     traffic: list[str] = field(default_factory=lambda: ["learned", "idm", "constant_velocity", "replay"])  # the first is compared
     rollouts: int = 32  # of each window of the part traffic
+    label: str = ""  # what the names of the figures end with, to keep those of several worlds beside each other
 
     def command(self, parts: tuple[str, ...]) -> str:
         """The command again, without the keys that do not matter to its parts."""
@@ -68,11 +70,12 @@ class FidelityConfig:
             words.append(f"failures={self.failures}")
         if "ranking" in parts:
             words.append(f"suite={self.suite}" + ("" if self.episodes is None else f" episodes={self.episodes}"))
-        return " ".join([*words, f"seed={self.seed}"])
+        return " ".join([*words, f"seed={self.seed}"] + [f"label={self.label}"] * bool(self.label))
 
     def ending(self, part: str) -> str:
-        """What the names of a part's figures end with, to tell those begun in the midst of a drive from others."""
-        return f"_after_{self.start}s" if self.start and part in BEGUN_LATE else ""
+        """What the names of a part's figures end with, to tell those of another world or begun in the midst of a drive from others."""
+        label = f"_{self.label}" if self.label else ""
+        return f"{label}_after_{self.start}s" if self.start and part in BEGUN_LATE else label
 
     @property
     def horizon(self) -> int:
@@ -99,6 +102,8 @@ def fidelity(config: FidelityConfig) -> Path:
         value = getattr(config, name)
         if value is not None and value < least:
             raise ConfigError(f"{name}={value} must be at least {least}")
+    if config.label and not re.fullmatch(r"\w+", config.label, re.ASCII):
+        raise ConfigError(f"label='{config.label}' must be of letters, digits and underscores")
     if config.data is None and set(OF_CLIPS) & set(parts):
         raise ConfigError("data is missing: give a folder of recorded clips, data=runs/logs say")
     if config.part != "traffic" and isinstance(config.data, list):

@@ -197,6 +197,10 @@ def test_rollouts_begin_in_the_midst_of_a_drive(recorded, tmp_path, monkeypatch)
     found = json.loads(path.read_text())["metrics"]
     assert found
     assert all(key.endswith("_after_1s") for key in found)
+    path = run(folder, tmp_path, clips=1, seconds=1, start=1, label="no_warp")
+    page = json.loads(path.read_text())
+    assert set(page["metrics"]) == {key.replace("_after_1s", "_no_warp_after_1s") for key in found}
+    assert page["command"].endswith(" label=no_warp")
 
 
 def test_a_rollout_that_is_not_judged_has_the_same_pictures(recorded, rolled):
@@ -291,6 +295,8 @@ def test_mistakes_are_named(recorded, tmp_path):
         pictures.held_out_clips(str(tmp_path / "nowhere"), 1, 10)
     with pytest.raises(ConfigError, match="clips=0"):
         run(tmp_path, tmp_path, clips=0)
+    with pytest.raises(ConfigError, match="label='no warp' must be of letters"):
+        run(tmp_path, tmp_path, label="no warp")
     with pytest.raises(ConfigError, match="start=-1"):
         run(tmp_path, tmp_path, start=-1)
     with pytest.raises(ConfigError, match=r"unknown part 'picture'.*pictures"):
