@@ -17,7 +17,7 @@ from ..errors import ConfigError, SimulatorError
 from ..policies import load_policy
 from ..world import World
 from .bootstrap import Estimate, bootstrap
-from .evidence import evidence, write_evidence
+from .evidence import ending, evidence, write_evidence
 
 WARM_UP_STEPS = 5
 RIVAL_FRAMES = 4  # steps of the rival in each repeat
@@ -38,6 +38,7 @@ def bench(
     device: str = "cpu",
     precision: str = "auto",
     compiled: bool = False,
+    label: str = "",
 ) -> Path:
     """Measure and write metrics.json; prints the figures.
 
@@ -45,12 +46,14 @@ def bench(
 
     `make` names targets of the Makefile to time in a checkout, each as NAME_s.
     `rival` times a pixel-space U-Net of DIAMOND's size as well, in turns with the world.
+    With a `label` the figures' names end in it, to keep those of another number of threads beside others.
 
     Raises:
-        ConfigError: no such world, or a number below 1.
+        ConfigError: no such world, a number below 1, or a label that cannot be part of a name.
     """
     if min(frames, repeats, batch, threads or 1) < 1:
         raise ConfigError(f"frames={frames}, repeats={repeats}, batch={batch} and threads={threads} must be at least 1")
+    after = ending(label)
     named = f"xpeng-world bench world={world_name(world)} frames={frames} repeats={repeats} threads={threads or 'null'}"
     before = torch.get_num_threads()
     if threads is not None:
@@ -66,6 +69,8 @@ def bench(
         else:
             figures = _world_figures(world, frames, repeats, batch, reference, make, rival)
             command = f"{named} batch={batch} rival={str(rival).lower()} make=[{','.join(make)}]"
+        figures = {name + after: figure for name, figure in figures.items()}
+        command += f" label={label}" if label else ""
         record = evidence(figures, command=command, seconds=time.perf_counter() - began, threads=torch.get_num_threads())
     finally:
         torch.set_num_threads(before)

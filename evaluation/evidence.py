@@ -6,13 +6,14 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from .bootstrap import Estimate
 
 RUN = ("command", "commit", "machine", "threads", "seeds", "seconds")
@@ -48,6 +49,17 @@ def evidence(
         "seconds": round(seconds, 2),
         "metrics": figures,
     }
+
+
+def ending(label: str) -> str:
+    """What the names of figures end with that stand beside others of the same names.
+
+    Raises:
+        ConfigError: something else than letters, digits and underscores.
+    """
+    if label and not re.fullmatch(r"\w+", label, re.ASCII):
+        raise ConfigError(f"label='{label}' must be of letters, digits and underscores")
+    return f"_{label}" if label else ""
 
 
 def write_evidence(path: Path | str, record: Mapping[str, Any]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from ...world_model.learned import SHIPPED
 from ...world_model.video.generator import LayoutLevel
 from ...world_model.video.probes import Probes
 from ..bootstrap import Estimate
-from ..evidence import evidence, write_evidence, write_text
+from ..evidence import ending, evidence, write_evidence, write_text
 from ..pictures import write_strip
 from . import pictures, rollouts
 from .baselines import Generator
@@ -74,7 +73,7 @@ class FidelityConfig:
 
     def ending(self, part: str) -> str:
         """What the names of a part's figures end with, to tell those of another world or begun in the midst of a drive from others."""
-        label = f"_{self.label}" if self.label else ""
+        label = ending(self.label)
         return f"{label}_after_{self.start}s" if self.start and part in BEGUN_LATE else label
 
     @property
@@ -102,8 +101,7 @@ def fidelity(config: FidelityConfig) -> Path:
         value = getattr(config, name)
         if value is not None and value < least:
             raise ConfigError(f"{name}={value} must be at least {least}")
-    if config.label and not re.fullmatch(r"\w+", config.label, re.ASCII):
-        raise ConfigError(f"label='{config.label}' must be of letters, digits and underscores")
+    ending(config.label)  # refused now rather than after the measurement
     if config.data is None and set(OF_CLIPS) & set(parts):
         raise ConfigError("data is missing: give a folder of recorded clips, data=runs/logs say")
     if config.part != "traffic" and isinstance(config.data, list):

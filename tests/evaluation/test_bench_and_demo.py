@@ -36,6 +36,12 @@ def test_bench_writes_its_figures_and_restores_threads(fake, tmp_path, monkeypat
     assert record["threads"] == 1
     assert torch.get_num_threads() == before
     assert "step fps b2" in capsys.readouterr().out
+    options = {"frames": 2, "repeats": 1, "batch": 2, "threads": 1, "reference": False, "make": [], "rival": False}
+    labelled = json.loads(benchmark.bench(fake.FakeWorld(), str(tmp_path), **options, label="two_threads").read_text())
+    assert set(labelled["metrics"]) == {f"{name}_two_threads" for name in record["metrics"]}
+    assert labelled["command"].endswith("label=two_threads")
+    with pytest.raises(ConfigError, match="label='a-b' must be of letters"):
+        benchmark.bench(fake.FakeWorld(), str(tmp_path), **options, label="a-b")
 
 
 def test_bench_refuses_nothing_to_measure(tmp_path):
