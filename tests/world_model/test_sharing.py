@@ -32,12 +32,14 @@ def test_parts_are_all_of_it_in_order_and_each_has_a_thread_with_its_share(threa
 
     parts = shared(work, count)
     assert [index for part in parts for index in part] == list(range(count))
-    assert len(parts) == max(1 if count else 0, min(threads, count // LEAST))
+    wanted = {2: 1 if count < 8 else 2, 3: 1 if count < 8 else 2 if count < 12 else 3, 4: 1 if count < 8 else 2 if count < 16 else 4}
+    assert len(parts) == wanted[threads]
     assert sum(shares) <= threads
     assert len(set(shares)) <= 1
     assert torch.get_num_threads() == threads
     sizes = [len(part) for part in parts]
-    assert not sizes or max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) <= 1
+    assert len(parts) == 1 or min(sizes) >= LEAST
     assert (threading.current_thread().name in names) == (len(parts) == 1)
 
 

@@ -24,13 +24,14 @@ _starting = threading.Lock()
 def shared(work: Callable[[int, int], Result], count: int) -> list[Result]:
     """What `work(begin, end)` returns of parts of range(count) that follow each other, which together are all of it.
 
-    There are as many parts as PyTorch may use threads here, or fewer, for at least LEAST in each; each part has a thread of its own, in
-    which PyTorch may use its share of them. Gradients, inference mode and autocast are as they are here. An exception of `work` is raised.
+    There are as many parts as PyTorch may use threads here, or a power of two that leaves at least LEAST to each; each part has a thread
+    of its own, in which PyTorch may use its share of them. Gradients, inference mode and autocast are as they are here. An exception of
+    `work` is raised.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, count // LEAST)
+    workers = _workers(threads, count // LEAST)
     if workers < 2:
-        return [work(0, count)] if count else []
+        return [work(0, count)]
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
@@ -41,6 +42,11 @@ def shared(work: Callable[[int, int], Result], count: int) -> list[Result]:
     pool = _pool(workers, threads // workers)
     cuts = [count * worker // workers for worker in range(workers + 1)]
     return [done.result() for done in [pool.submit(part, begin, end) for begin, end in itertools.pairwise(cuts)]]
+
+
+def _workers(threads: int, most: int) -> int:
+    """How many threads there are for `most` or fewer; few different numbers, as each has a pool of its own that stays."""
+    return threads if most >= threads else 1 << max(most.bit_length() - 1, 0)
 
 
 def _pool(workers: int, each: int) -> ThreadPoolExecutor:
