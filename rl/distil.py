@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.shards import list_clips, load_clip
@@ -25,13 +25,14 @@ from ..policies.vla.model import is_vla
 from ..scene import DT
 from ..training_state import load_state, read_meta, save_state
 from ..world import Policy, World
+from ..world_model.video.hints import HINTS, hint_loss, mirror_hints
 from ..world_model.video.precision import resolve_precision
 from .augment import augment
 from .distil_buffer import Reservoir
 from .distil_visit import Mixture, Visits, first_frames, label_clip, visit
 from .imitation import Examples, gather, mirror_examples
 
-STATE_KIND, STATE_VERSION = "distillation", 1
+STATE_KIND, STATE_VERSION = "distillation", 2
 JUDGE = "default"  # the reward design whose terminations end an episode
 VLA = "vla-"  # before the size of a student that is a VLA
 WARM_UP, LAST_RATE = 100, 0.05  # steps to the highest learning rate; the share of it that is left at the end
@@ -66,6 +67,8 @@ class DistilConfig:
     caution: float = 1.5  # too much pedal costs so many times as much as too little
     mirror: float = 0.3
     augment: float = 1.0  # strength of the changes to the pictures (car network)
+    dropout: float = 0.2  # of the features before the action, in training only (car network)
+    hint_weight: float = 1.0  # of the error in what the features must tell of the scene (car network)
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
     minutes: float = 0.0  # no round is begun that would end later; 0: no limit
     threads: int = 2
@@ -143,8 +146,12 @@ class Distillation:
         self.config, self.teacher, self.net = config, teacher, student
         self.out = Path(config.out)
         self.loop = student_loop(config, world)
-        self.optimiser = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.buffer = Reservoir(config.capacity, self.out / "buffer", config.seed, student.config.lag)
+        self.hints = config.hint_weight > 0
+        torch.manual_seed(config.seed)
+        self.hint_head = nn.Linear(student.config.features, HINTS)  # not part of the weights that are kept
+        parameters = [*student.parameters(), *(self.hint_head.parameters() if self.hints else ())]
+        self.optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.buffer = Reservoir(config.capacity, self.out / "buffer", config.seed, student.config.lag, self.hints)
         self.round = self.step = 0  # done; the recorded frames are round 0
 
     def run(self) -> Path:
@@ -192,6 +199,7 @@ class Distillation:
             scenario={"split": config.split},
             progress=bar.update,
             lag=self.net.config.lag,
+            hints=self.hints,
         )
 
     def _learn_from_logs(self) -> None:
@@ -207,7 +215,7 @@ class Distillation:
                 clip = load_clip(addresses[index])
                 check_trainable(clip)
                 if clip.track is not None:
-                    yield label_clip(clip, self.teacher, seed=int(index), lag=self.net.config.lag)
+                    yield label_clip(clip, self.teacher, seed=int(index), lag=self.net.config.lag, hints=self.hints)
 
         with tqdm(total=config.log_frames, desc="labelling", unit="frame", disable=None) as bar:
             parts = []
@@ -235,13 +243,19 @@ class Distillation:
         rows = torch.from_numpy(rng.integers(len(buffer), size=config.batch_size))
         camera = buffer.camera[rows].permute(0, 3, 1, 2).float() / 255
         batch = (camera, buffer.ego[rows], buffer.route[rows], buffer.action[rows])
+        hints = buffer.hints[rows]
         if rng.random() < config.mirror:
-            batch = mirror_examples(*batch)
+            batch, hints = mirror_examples(*batch), mirror_hints(hints)
         camera, ego, route, wanted = batch
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * self._rate()
         seen, *earlier = augment(camera, config.augment, rng).split(3, 1)
-        loss = distillation_loss(self.net(seen, ego, route, *earlier), wanted, config.steering_weight, config.caution)
+        features = self.net.features(seen, ego, route, *earlier)
+        kept = torch.from_numpy(rng.random(features.shape)) >= config.dropout
+        actions = self.net.action(features * kept / (1 - config.dropout))
+        loss = distillation_loss(actions, wanted, config.steering_weight, config.caution)
+        if self.hints:
+            loss = loss + config.hint_weight * hint_loss(self.hint_head(features), hints, torch.ones(len(hints), dtype=torch.bool))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -273,7 +287,10 @@ class Distillation:
         self.net.save(self.out / "weights", facts)
         meta = {"format": STATE_KIND, "version": STATE_VERSION, "config": asdict(config)}
         meta |= {"round": self.round, "step": self.step, "parts": self.buffer.parts}
-        save_state(self.out / "state", {"net": self.net}, self.optimiser, meta)
+        save_state(self.out / "state", self._parts(), self.optimiser, meta)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"net": self.net, "hint_head": self.hint_head}
 
     def _restore(self) -> bool:
         """Take over the run's state; False where there is none."""
@@ -284,7 +301,7 @@ class Distillation:
         for key, value in asdict(self.config).items():
             if key not in FREE and meta["config"].get(key) != value:
                 raise CheckpointError(f"'{folder}' is a run with {key}={meta['config'].get(key)}; choose another out= or set resume=false")
-        load_state(folder, {"net": self.net}, self.optimiser)
+        load_state(folder, self._parts(), self.optimiser)
         self.buffer.restore(meta["parts"])
         self.round, self.step = meta["round"], meta["step"]
         return True
@@ -300,6 +317,10 @@ def _check(config: DistilConfig) -> None:
     for name in ("teacher_share", "share_decay", "mirror", "augment"):
         if not 0 <= getattr(config, name) <= 1:
             raise ConfigError(f"{name}={getattr(config, name)} must be between 0 and 1")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"dropout={config.dropout} must be at least 0 and below 1")
+    if config.hint_weight < 0:
+        raise ConfigError(f"hint_weight={config.hint_weight} must be at least 0")
     for name in ("learning_rate", "steering_weight", "caution"):
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name}={getattr(config, name)} must be above 0")

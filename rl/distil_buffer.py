@@ -14,9 +14,10 @@ from torch import Tensor
 from ..camera import CAMERA
 from ..errors import CheckpointError
 from ..world import EGO_OBSERVATION, ROUTE_AHEAD_POINTS
+from ..world_model.video.hints import HINTS
 from .imitation import Examples
 
-FIELDS = ("camera", "ego", "route", "action")
+FIELDS = ("camera", "ego", "route", "action", "hints")
 
 
 class Reservoir:
@@ -26,13 +27,14 @@ class Reservoir:
     Source: J. S. Vitter, "Random sampling with a reservoir", 1985 (algorithm R).
     """
 
-    def __init__(self, capacity: int, folder: Path, seed: int, lag: int = 0) -> None:
-        """With a `lag` the picture that lies so far back is kept beside each example's own."""
+    def __init__(self, capacity: int, folder: Path, seed: int, lag: int = 0, hints: bool = False) -> None:
+        """With a `lag` the picture that lies so far back is kept beside each example's own; with `hints` what a frame should tell."""
         self.capacity, self.folder, self.seed, self.lag = capacity, folder, seed, lag
         self.camera = torch.empty(capacity, CAMERA.height, CAMERA.width, 6 if lag else 3, dtype=torch.uint8)  # present, then earlier
         self.ego = torch.empty(capacity, len(EGO_OBSERVATION))
         self.route = torch.empty(capacity, ROUTE_AHEAD_POINTS, 2)
         self.action = torch.empty(capacity, 2)
+        self.hints = torch.empty(capacity, HINTS if hints else 0)
         self.seen = 0  # examples ever added
         self.parts = 0
 
@@ -51,7 +53,9 @@ class Reservoir:
         taken = np.sort(taken[len(taken) - 1 - last])
         self.seen += len(examples)
         rows = torch.from_numpy(taken)
-        part = {name: getattr(examples, name)[rows].contiguous() for name in FIELDS if name != "camera"}
+        told = self.hints.new_empty(len(examples), 0) if examples.hints is None else examples.hints
+        part = {name: getattr(examples, name)[rows].contiguous() for name in ("ego", "route", "action")}
+        part |= {"hints": told[rows].contiguous()}
         part |= {"camera": examples.pictures(rows, self.lag).contiguous()}
         part |= {"slots": torch.from_numpy(slots[taken]), "seen": torch.tensor([self.seen])}
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,9 @@ from ..data.clip import Clip
 from ..envs.core import DrivingLoop
 from ..errors import ConfigError
 from ..policies.expert import Expert
+from ..scene import Track
 from ..world import Observation, Policy, observe
+from ..world_model.video.hints import scene_hints
 from .imitation import Examples, label
 
 
@@ -50,6 +52,7 @@ def visit(
     scenario: Mapping[str, Any] | None = None,
     progress: Any = None,
     lag: int = 0,
+    hints: bool = False,
 ) -> Visits:
     """Drive B episodes side by side and label every visited state; those that end begin anew with a seed of their own.
 
@@ -64,6 +67,7 @@ def visit(
         scenario: what the draw of episodes is narrowed to.
         progress: called with the number of states after each step, such as a bar's `update`.
         lag: frames that the examples' earlier pictures lie back within their episode; 0 for none.
+        hints: whether the examples have what a frame should tell (`scene_hints`); the world must have scenes then.
 
     Raises:
         ConfigError: a teacher whose memory cannot begin anew in part of a batch.
@@ -73,7 +77,7 @@ def visit(
     seeds = new_seeds(episodes)
     running = loop.reset(seeds, scenario)
     memories = [policy.initial_memory(seeds) for policy in (teacher, student)]
-    cameras, egos, routes, labels, differences = [], [], [], [], []
+    cameras, egos, routes, labels, differences, told = [], [], [], [], [], []
     began, earlier = torch.zeros(episodes, dtype=torch.int64), []
     failures, teachers_turn = 0, torch.zeros(episodes, dtype=torch.bool)
     for step in range(steps):
@@ -87,6 +91,8 @@ def visit(
         egos.append(seen.ego.cpu())
         routes.append(seen.route.cpu())
         labels.append(wanted)
+        if hints:
+            told.append(scene_hints(Track.of([running.state.scene]))[:, 0].cpu())
         earlier.append((step - lag - began).clamp(min=0) + began)
         differences.append((own - wanted).abs().mean(0))
         running, outcome = loop.step(running, torch.where(teachers_turn.unsqueeze(-1), wanted, own))
@@ -101,7 +107,8 @@ def visit(
         if progress is not None:
             progress(episodes)
     before = (torch.stack(earlier) * episodes + torch.arange(episodes)).flatten() if lag else None
-    examples = Examples(torch.cat(cameras), torch.cat(egos), torch.cat(routes), torch.cat(labels), before)
+    camera, ego, route, action = (torch.cat(column) for column in (cameras, egos, routes, labels))
+    examples = Examples(camera, ego, route, action, before, torch.cat(told) if hints else None)
     return Visits(examples, torch.stack(differences).mean(0), failures)
 
 
@@ -143,17 +150,20 @@ def _put(old: Any, rows: list[int], new: Any, name: str) -> Any:
 
 
 @torch.inference_mode()
-def label_clip(clip: Clip, teacher: Policy, seed: int = 0, lag: int = 0) -> Examples:
-    """What a teacher would have done in each frame of a clip, whoever drove it; `lag` as of `label`.
+def label_clip(clip: Clip, teacher: Policy, seed: int = 0, lag: int = 0, hints: bool = False) -> Examples:
+    """What a teacher would have done in each frame of a clip, whoever drove it; `lag` as of `label`, `hints` as of `visit`.
 
     Raises:
         DataError: a clip without a scene, which has no route to see.
     """
     memory = teacher.initial_memory([seed])
-    if memory is None:  # nothing links the frames: all at once
-        return label(clip, cast(Expert, teacher), lag)
-    seen, actions = label(clip, lag=lag), []
+    seen = label(clip, cast(Expert, teacher) if memory is None else None, lag)
     assert clip.track is not None
+    if hints:
+        seen = replace(seen, hints=scene_hints(clip.track)[0])
+    if memory is None:  # nothing links the frames: all at once
+        return seen
+    actions = []
     for t in range(len(seen)):
         now = Observation(seen.camera[t : t + 1], seen.ego[t : t + 1], seen.route[t : t + 1])
         action, memory = teacher.act(now, memory, clip.track.scene(t) if teacher.privileged else None)
@@ -176,5 +186,5 @@ def first_frames(parts: Iterable[Examples], count: int) -> Iterator[Examples]:
 
 def _cut(part: Examples, kept: int) -> Examples:
     """The first examples; their earlier pictures are among them."""
-    earlier = None if part.earlier is None else part.earlier[:kept]
-    return Examples(part.camera[:kept], part.ego[:kept], part.route[:kept], part.action[:kept], earlier)
+    columns = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return replace(part, **{name: column[:kept] for name, column in columns.items() if column is not None})

@@ -41,6 +41,7 @@ class Examples:
     route: Tensor  # [M, 20, 2]
     action: Tensor  # [M, 2]
     earlier: Tensor | None = None  # [M] int64, which of the M pictures is the one `lag` frames before; None: not asked for
+    hints: Tensor | None = None  # [M, HINTS], what a frame should tell, see `scene_hints`; None: not asked for
 
     def __len__(self) -> int:
         """Number of examples M."""
@@ -97,10 +98,12 @@ def gather(parts: Iterable[Examples]) -> Examples:
     if not parts:
         raise DataError("no clip with a scene to imitate; record some with `xpeng-world record`")
     columns = [torch.cat([getattr(p, name) for p in parts]) for name in ("camera", "ego", "route", "action")]
+    hints = [p.hints for p in parts if p.hints is not None]
     first = np.cumsum([0, *(len(p) for p in parts)]).tolist()
     earlier = [p.earlier + begin for p, begin in zip(parts, first, strict=False) if p.earlier is not None]
     camera, ego, route, action = columns
-    return Examples(camera, ego, route, action, torch.cat(earlier) if len(earlier) == len(parts) else None)
+    joined = lambda found: torch.cat(found) if len(found) == len(parts) else None
+    return Examples(camera, ego, route, action, joined(earlier), joined(hints))
 
 
 def action_error(action: Tensor, wanted: Tensor) -> Tensor:

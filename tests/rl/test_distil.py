@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from xpeng_world.rl.distil_visit import Mixture, first_frames, label_clip, resta
 from xpeng_world.rl.imitation import Examples
 from xpeng_world.scene import Track
 from xpeng_world.world import observe
+from xpeng_world.world_model.video.hints import scene_hints
 
 TINY = CarNetConfig(widths=(4, 4, 4, 4), camera_features=8, state_features=16, features=16)
 
@@ -303,6 +305,45 @@ def test_a_reservoir_keeps_the_earlier_pictures_where_they_are_needed(tmp_path) 
         Reservoir(12, tmp_path / "none", 1, lag=4).add(some(3))
 
 
+def test_examples_know_what_a_frame_should_tell(fake, tmp_path) -> None:
+    told = {}
+    for hints in (True, False):
+        driven = loop(fake)
+        told[hints] = visit(driven, Expert(), CarPolicy(net()), Mixture(1.0, 5), episodes=2, steps=6, seed=(5,), hints=hints).examples
+    assert told[False].hints is None
+    assert torch.equal(told[True].ego, told[False].ego)
+    # the first scene of both episodes, then what the clip of a recording has
+    rng = np.random.default_rng([5, 29])
+    begin = fake.FakeWorld().reset([int(s) for s in rng.integers(2**31 - 1, size=2)]).scene
+    assert torch.equal(told[True].hints[:2], scene_hints(Track.of([begin]))[:, 0])
+    assert told[True].hints.std(0).max() > 0
+    recorded = clip(fake)
+    labelled = [label_clip(recorded, teacher, hints=True).hints for teacher in (Expert(), Counter())]
+    assert torch.equal(labelled[0], scene_hints(recorded.track)[0])
+    assert torch.equal(labelled[1], labelled[0])
+    assert [len(part.hints) for part in first_frames([label_clip(recorded, Expert(), hints=True)], 4)] == [4]
+    buffer = Reservoir(5, tmp_path, 1, hints=True)
+    buffer.add(told[True])
+    row = {float(pedal): index for index, pedal in enumerate(told[True].ego[:, 0])}
+    kept = [row[float(speed)] for speed in buffer.ego[:, 0]]
+    assert torch.equal(buffer.hints, told[True].hints[kept])
+    with pytest.raises(CheckpointError, match="part-00000"):
+        Reservoir(5, tmp_path, 1).restore(1)
+
+
+def test_the_features_learn_what_a_frame_should_tell(fake, tmp_path) -> None:
+    errors = {}
+    for weight in (0.0, 1.0):
+        config = settings(tmp_path / str(weight), rounds=1, steps=30, fit_steps=80, batch_size=16, learning_rate=5e-3, augment=0.0)
+        run = Distillation(replace(config, hint_weight=weight), Expert(), net(), fake.FakeWorld())
+        run.run()
+        found = visit(run.loop, Expert(), CarPolicy(run.net), Mixture(0.5, 5), episodes=4, steps=10, seed=(9,), hints=True).examples
+        features = run.net.features(found.camera.permute(0, 3, 1, 2).float() / 255, found.ego, found.route)
+        errors[weight] = float((torch.sigmoid(run.hint_head(features)) - found.hints).square().mean().detach())
+        assert len(run.buffer.hints[0]) == (found.hints.shape[1] if weight else 0)
+    assert errors[1.0] < 0.5 * errors[0.0]
+
+
 def test_a_student_of_two_pictures_is_distilled(fake, tmp_path) -> None:
     with ShardWriter(tmp_path / "logs") as writer:
         writer.add(clip(fake, seed=1, world="FlickeringWorld"))
@@ -328,6 +369,8 @@ def test_a_student_of_two_pictures_is_distilled(fake, tmp_path) -> None:
         ({"teacher_share": 1.5}, "teacher_share=1.5"),
         ({"caution": 0.0}, "caution=0.0"),
         ({"rounds": -1}, "-1"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"hint_weight": -0.5}, "hint_weight=-0.5"),
     ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path, change, message) -> None:
