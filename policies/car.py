@@ -106,11 +106,12 @@ class CarNet(nn.Module):
         """Actions [B, 2], not clipped; arguments and errors as of `CarFeatures`."""
         return self.action(self.features(camera, ego, route, earlier))
 
-    def save(self, folder: str | Path, facts: dict[str, Any] | None = None) -> None:
-        """Write `model.safetensors` and `config.json`; `facts` are kept beside the size."""
+    def save(self, folder: str | Path, facts: dict[str, Any] | None = None, half: bool = False) -> None:
+        """Write `model.safetensors` (in float16 if `half`; it is read as float32 all the same) and `config.json` with size and `facts`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        kind = torch.float16 if half else torch.float32
+        tensors = {name: tensor.detach().to("cpu", kind).contiguous() for name, tensor in self.state_dict().items()}
         aside = folder / f".model.{os.getpid()}"
         save_file(tensors, aside)
         os.replace(aside, folder / "model.safetensors")

@@ -36,6 +36,7 @@ class ExpertConfig:
     wary_braking: float = 2.2  # m/s2 for agents that are only predicted to come into the way
     stop_margin: float = 1.0  # m before the stop line
     yellow_braking: float = 2.6  # m/s2; a yellow that asks for more is passed
+    red_braking: float = 12.0  # m/s2; a red that asks for more is passed
     side_margin: float = 0.35  # m beside the boxes that still counts as the corridor
     horizon_s: float = 3.0  # of the prediction of crossing and merging agents
 
@@ -157,7 +158,7 @@ class Expert:
         needed = speed.square() / (2 * (gap - 0.3).clamp_min(0.1))
         patience = torch.where(scene.ego.acceleration < -1.0, c.yellow_braking + 1.2, c.yellow_braking).unsqueeze(-1)
         yellow = (scene.signals == int(SignalState.YELLOW)) & (needed < patience)
-        red = (scene.signals == int(SignalState.RED)) & (gap > -1.0) & (needed < 12.0)
+        red = (scene.signals == int(SignalState.RED)) & (gap > -1.0) & (needed < c.red_braking)
         stop = across & (yellow | red) & (gap > -1.0)
         return torch.where(stop, gap.clamp_min(0), torch.full_like(gap, FREE)).amin(-1)
 

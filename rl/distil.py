@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from ..data.shards import list_clips, load_clip
@@ -30,13 +30,13 @@ from ..world_model.video.precision import resolve_precision
 from .augment import augment
 from .distil_buffer import Reservoir
 from .distil_visit import Mixture, Visits, first_frames, label_clip, visit
-from .imitation import Examples, gather, mirror_examples
+from .imitation import Examples, gather, mirror_examples, pedal_error, steering_error
 
 STATE_KIND, STATE_VERSION = "distillation", 2
 JUDGE = "default"  # the reward design whose terminations end an episode
 VLA = "vla-"  # before the size of a student that is a VLA
 WARM_UP, LAST_RATE = 100, 0.05  # steps to the highest learning rate; the share of it that is left at the end
-FREE = ("out", "minutes", "threads", "resume", "rounds")  # keys that a run may go on with other values of
+FREE = ("out", "minutes", "threads", "resume", "rounds", "half")  # keys that a run may go on with other values of
 
 
 @dataclass
@@ -69,6 +69,7 @@ class DistilConfig:
     augment: float = 1.0  # strength of the changes to the pictures (car network)
     dropout: float = 0.2  # of the features before the action, in training only (car network)
     hint_weight: float = 1.0  # of the error in what the features must tell of the scene (car network)
+    half: bool = False  # store the weights in float16 (car network)
     precision: str = "auto"  # of the learned world's painter: float32, bfloat16 or auto
     minutes: float = 0.0  # no round is begun that would end later; 0: no limit
     threads: int = 2
@@ -112,18 +113,6 @@ def make_student(student: str, seed: int = 0) -> CarNet:
     if not Path(student).is_dir():
         raise ConfigError(f"unknown student '{student}', and no such folder; {nearest(student, SIZES)}, or a folder with a car network")
     return CarNet.load(student)
-
-
-def distillation_loss(actions: Tensor, wanted: Tensor, steering_weight: float, caution: float) -> Tensor:
-    """Smooth L1 of actions [B, 2] from a teacher's, steering weighted, too much pedal weighted by `caution`; a scalar.
-
-    The pedal's quadratic part is wider: where a picture leaves open whether to brake, it pulls to the mean of the teacher's
-    answers and not to the more frequent one.
-    """
-    smooth = torch.nn.functional.smooth_l1_loss
-    steering = smooth(actions[:, 0], wanted[:, 0], beta=0.1)
-    pedal = smooth(actions[:, 1], wanted[:, 1], beta=0.3, reduction="none")
-    return steering_weight * steering + (pedal * torch.where(actions[:, 1] > wanted[:, 1], caution, 1.0)).mean()
 
 
 def student_loop(config: DistilConfig, world: World | None = None) -> DrivingLoop:
@@ -253,7 +242,8 @@ class Distillation:
         features = self.net.features(seen, ego, route, *earlier)
         kept = torch.from_numpy(rng.random(features.shape)) >= config.dropout
         actions = self.net.action(features * kept / (1 - config.dropout))
-        loss = distillation_loss(actions, wanted, config.steering_weight, config.caution)
+        loss = config.steering_weight * steering_error(actions[:, 0], wanted[:, 0]).mean()
+        loss = loss + pedal_error(actions[:, 1], wanted[:, 1], config.caution).mean()
         if self.hints:
             loss = loss + config.hint_weight * hint_loss(self.hint_head(features), hints, torch.ones(len(hints), dtype=torch.bool))
         self.optimiser.zero_grad(set_to_none=True)
@@ -284,7 +274,7 @@ class Distillation:
         config = self.config
         facts: dict[str, Any] = {"trained_by": "distillation", "teacher": self.teacher.name, "world": Path(config.world).name}
         facts |= {"rounds": self.round, "examples": self.buffer.seen, "steps": self.step, "seed": config.seed}
-        self.net.save(self.out / "weights", facts)
+        self.net.save(self.out / "weights", facts, self.config.half)
         meta = {"format": STATE_KIND, "version": STATE_VERSION, "config": asdict(config)}
         meta |= {"round": self.round, "step": self.step, "parts": self.buffer.parts}
         save_state(self.out / "state", self._parts(), self.optimiser, meta)

@@ -29,7 +29,9 @@ from ..world_model.video.precision import resolve_precision
 from .augment import augment
 
 POLICIES = ("car", "vla")
-STATE_KIND, STATE_VERSION = "imitation", 2
+STATE_KIND, STATE_VERSION = "imitation", 3
+BOLDER = (0.0, 1 / 3, 2 / 3)  # powers of the caution at which the pedal is also learned, by a head that is not kept
+PEDALS = 2.0  # weight of all pedals' mean error
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,20 @@ def gather(parts: Iterable[Examples]) -> Examples:
     return Examples(camera, ego, route, action, joined(earlier), joined(hints))
 
 
-def action_error(action: Tensor, wanted: Tensor) -> Tensor:
-    """Mean smooth L1 of steering and pedal [2]; the pedal's quadratic part is wider, so that doubt brakes a little, not never."""
-    difference = (action - wanted).abs()
-    beta = difference.new_tensor([0.1, 0.4])
-    return torch.where(difference < beta, 0.5 * difference.square() / beta, difference - 0.5 * beta).mean(0)
+def steering_error(steering: Tensor, wanted: Tensor) -> Tensor:
+    """Smooth L1 of steering [...] from what was wanted [...]."""
+    return nn.functional.smooth_l1_loss(steering, wanted, beta=0.1, reduction="none")
+
+
+def pedal_error(pedal: Tensor, wanted: Tensor, caution: Tensor | float = 1.0) -> Tensor:
+    """Smooth L1 of pedals [...] from what was wanted [...]; too much counts `caution` times as much as too little.
+
+    Where a picture leaves open whether to brake, caution brakes; the wide quadratic part makes even doubt of less than half brake a
+    little. The product of the two weights is 1.
+    """
+    caution = torch.as_tensor(caution, dtype=pedal.dtype)
+    error = nn.functional.smooth_l1_loss(pedal, wanted.expand_as(pedal), beta=0.4, reduction="none")
+    return error * torch.where(pedal > wanted, caution, 1 / caution).sqrt()
 
 
 def mirror_examples(camera: Tensor, ego: Tensor, route: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -146,10 +157,12 @@ class ImitationConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     steering_weight: float = 4.0  # steering errors count this many times as much as pedal errors
+    caution: float = 8.0  # too much pedal counts this many times as much as too little
     mirror: float = 0.3  # chance that a batch is mirrored
     augment: float = 1.0  # strength of the changes to the pictures, see `rl.augment`
     dropout: float = 0.2  # of the features before the action, in training only
     hint_weight: float = 1.0  # of the error in what the features must tell: the vehicle and the light ahead, and who is where
+    half: bool = False  # store the weights in float16; of a VLA `vla.half` says so
     precision: str = "auto"  # of the products in training: float32, bfloat16 or auto
     save_minutes: float = 3.0
     minutes: float = 0.0  # stop and keep the state after this long; 0: no limit
@@ -176,6 +189,8 @@ def train_imitation(config: ImitationConfig) -> Path:
         from .imitation_vla import train_vla
 
         return train_vla(config, config.vla)
+    if not config.caution > 0:
+        raise ConfigError(f"caution={config.caution} must be above 0")
     if config.size not in SIZES:
         raise ConfigError(f"unknown size '{config.size}' of a car network; {nearest(config.size, SIZES)}")
     folders = [config.data] if isinstance(config.data, str) else config.data
@@ -203,8 +218,12 @@ class Imitation:
         self.net = CarNet(SIZES[config.size])
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = resolve_precision(config.precision, "cpu")
-        self.hint_head = nn.Linear(self.net.config.features, HINTS)  # not part of the weights that are kept
-        parameters = [*self.net.parameters(), *self.hint_head.parameters()]
+        features = self.net.config.features  # the two heads are not part of the weights that are kept
+        self.hint_head = nn.Linear(features, HINTS)
+        self.bolder = nn.Linear(features, len(BOLDER))
+        nn.init.normal_(self.bolder.weight, std=0.01)
+        nn.init.zeros_(self.bolder.bias)
+        parameters = [*self.net.parameters(), *self.hint_head.parameters(), *self.bolder.parameters()]
         self.optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step = 0
 
@@ -253,8 +272,11 @@ class Imitation:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
             features = self.net.features(camera.contiguous(memory_format=torch.channels_last), ego, route, *earlier).float()
         dropped = features * (torch.from_numpy(rng.random(features.shape)) >= config.dropout).float() / (1 - config.dropout)
-        error = action_error(self.net.action(dropped), wanted)
-        loss = config.steering_weight * error[0] + error[1]
+        steering, pedal = self.net.action(dropped).unbind(-1)
+        pedals = torch.cat((self.bolder(dropped), pedal.unsqueeze(-1)), -1)
+        caution = config.caution ** pedals.new_tensor([*BOLDER, 1.0])
+        error = steering_error(steering, wanted[:, 0]), pedal_error(pedals, wanted[:, 1:], caution)
+        loss = config.steering_weight * error[0].mean() + PEDALS * error[1].mean()
         if hints is not None:
             known = torch.ones(len(hints), dtype=torch.bool)
             loss = loss + config.hint_weight * hint_loss(self.hint_head(features), hints, known)
@@ -267,12 +289,13 @@ class Imitation:
 
     def save(self) -> None:
         """Write the weights and the state to resume from."""
-        self.net.save(self.out / "weights", {"trained_by": "imitation", "steps": self.step, "seed": self.config.seed})
+        facts = {"trained_by": "imitation", "steps": self.step, "seed": self.config.seed}
+        self.net.save(self.out / "weights", facts, self.config.half)
         meta = {"format": STATE_KIND, "version": STATE_VERSION, "step": self.step, "config": asdict(self.config)}
         save_state(self.out / "state", self._parts(), self.optimiser, meta)
 
     def _parts(self) -> dict[str, nn.Module]:
-        return {"net": self.net, "hint_head": self.hint_head}
+        return {"net": self.net, "hint_head": self.hint_head, "bolder": self.bolder}
 
     def _restore(self) -> None:
         folder = self.out / "state"

@@ -26,6 +26,19 @@ def test_sees_every_input(fake):
     assert all(bool(t.grad.abs().sum() > 0) for t in (camera, ego, route))
 
 
+def test_a_network_saved_in_half_is_read_in_full_and_acts_nearly_the_same(fake, tmp_path):
+    net = CarNet().eval()
+    for name, half in (("whole", False), ("half", True)):
+        net.save(tmp_path / name, half=half)
+    size = lambda name: (tmp_path / name / "model.safetensors").stat().st_size
+    assert size("half") < 0.51 * size("whole")
+    seen = observe(fake.FakeWorld().reset([3]))
+    found = [load_policy(tmp_path / name).act(seen)[0] for name in ("whole", "half")]
+    assert found[1].dtype == torch.float32
+    assert torch.allclose(*found, atol=2e-3)
+    assert not torch.equal(*found)
+
+
 def test_a_saved_network_comes_back_the_same(fake, tmp_path):
     net, seen = CarNet().eval(), observe(fake.FakeWorld().reset([0]))
     net.save(tmp_path / "mine", {"minutes": 1})

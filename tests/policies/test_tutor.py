@@ -33,6 +33,30 @@ def test_it_asks_for_braking_in_proportion_to_the_need(fake, gap, speed):
     assert near < far
 
 
+def at_red(fake, gap, speed):
+    """A scene with its front bumper `gap` m before a red line."""
+    scene = fake.make_scene(speed=speed, light=(150.0, [(100.0, SignalState.RED)]))
+    front = float(scene.road.stop_line[0, 0].mean(0)[0] - scene.ego.position[0, 0] - scene.profile.length[0] / 2)
+    return fake.make_scene(speed=speed, light=(150.0 - front + gap, [(100.0, SignalState.RED)]))
+
+
+def test_asks_for_more_braking_the_later_a_red_light_is_braked_for(fake):
+    wanted = [float(Tutor().drive(at_red(fake, gap, 11.0))[0, 1]) for gap in (22.0, 16.0, 13.0)]
+    assert wanted[0] > wanted[1] > wanted[2] >= -1.0
+    assert wanted[2] < float(Expert().drive(at_red(fake, 13.0, 11.0))[0, 1])
+
+
+@pytest.mark.parametrize("gap", [4.0, 1.0, -0.5])
+def test_brakes_before_a_red_line_that_the_expert_passes(fake, gap):
+    scene = at_red(fake, gap, 12.0)
+    assert float(Tutor().drive(scene)[0, 1]) == -1.0
+    assert float(Expert().drive(scene)[0, 1]) > -0.3
+
+
+def test_goes_on_once_a_red_line_is_behind(fake):
+    assert float(Tutor().drive(at_red(fake, -1.5, 6.0))[0, 1]) > 0
+
+
 def test_drives_as_safely_as_the_expert(fake):
     scene = fake.make_scene(speed=13.0, cars=[(120.0, 0.0, 0.0)], light=(150.0, [(100.0, SignalState.RED)]))
     tutor, start = Tutor(), scene

@@ -8,7 +8,17 @@ from xpeng_world.errors import CheckpointError, ConfigError, DataError
 from xpeng_world.policies import Expert, load_policy
 from xpeng_world.policies.car import SIZES, CarNetConfig
 from xpeng_world.policies.tutor import Tutor
-from xpeng_world.rl.imitation import Examples, Imitation, ImitationConfig, gather, label, mirror_examples, train_imitation
+from xpeng_world.rl.imitation import (
+    Examples,
+    Imitation,
+    ImitationConfig,
+    gather,
+    label,
+    mirror_examples,
+    pedal_error,
+    steering_error,
+    train_imitation,
+)
 from xpeng_world.scene import Track
 from xpeng_world.world import observe
 
@@ -63,7 +73,7 @@ def test_mirroring_twice_changes_nothing_and_once_turns_the_wheel(examples) -> N
 
 
 def test_training_comes_near_the_expert(examples, tmp_path) -> None:
-    run = Imitation(ImitationConfig(out=str(tmp_path), steps=120, batch_size=32, learning_rate=2e-3, threads=1), examples)
+    run = Imitation(ImitationConfig(out=str(tmp_path), steps=120, batch_size=32, learning_rate=2e-3, caution=1.0, threads=1), examples)
     first = sum(run.train_step() for _ in range(5)) / 5
     for _ in range(90):
         run.train_step()
@@ -91,6 +101,35 @@ def test_an_unknown_policy_names_the_known_ones(tmp_path) -> None:
         train_imitation(ImitationConfig(policy="bus", out=str(tmp_path)))
     with pytest.raises(ConfigError, match="did you mean 'small2'"):
         train_imitation(ImitationConfig(size="smal2", out=str(tmp_path)))
+    with pytest.raises(ConfigError, match="caution=0 must be above 0"):
+        train_imitation(ImitationConfig(caution=0, out=str(tmp_path)))
+
+
+def test_too_much_pedal_costs_more_than_too_little() -> None:
+    wanted, pedal = torch.zeros(2), torch.tensor([0.6, -0.6])
+    much, little = pedal_error(pedal, wanted, 6.0)
+    assert float(much / little) == pytest.approx(6.0)
+    assert float(much * little) == pytest.approx(float(pedal_error(pedal, wanted).prod()))
+    each = pedal_error(pedal[:1].expand(3), wanted[:1], torch.tensor([1.0, 4.0, 9.0]))
+    assert torch.allclose(each / each[0], torch.tensor([1.0, 2.0, 3.0]))
+    assert steering_error(pedal, wanted)[0] == steering_error(pedal, wanted)[1]
+
+
+def test_with_caution_a_picture_that_leaves_braking_open_is_braked_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(SIZES, "tiny", CarNetConfig(widths=(8, 8, 8, 8), camera_features=16, state_features=8, features=16))
+    pedal = torch.tensor([0.5, 0.5, -0.8]).repeat(11)  # two of three say go
+    action = torch.stack((torch.zeros(33), pedal), -1)
+    examples = Examples(torch.full((33, 64, 128, 3), 90, dtype=torch.uint8), torch.zeros(33, 5), torch.zeros(33, 20, 2), action)
+    found = []
+    for caution in (1.0, 6.0):
+        settings = {"steps": 80, "batch_size": 33, "learning_rate": 1e-2, "augment": 0.0, "dropout": 0.0, "threads": 1}
+        run = Imitation(ImitationConfig(out=str(tmp_path / str(caution)), size="tiny", caution=caution, **settings), examples)
+        for _ in range(80):
+            run.train_step()
+        seen = (torch.full((1, 3, 64, 128), 90 / 255), torch.zeros(1, 5), torch.zeros(1, 20, 2))
+        found.append(float(run.net(*seen)[0, 1].detach()))
+    assert found[0] > 0.1
+    assert found[1] < -0.3
 
 
 def test_the_earlier_picture_never_leaves_its_clip(fake) -> None:
@@ -119,7 +158,7 @@ def test_two_pictures_teach_what_one_cannot_tell(tmp_path, monkeypatch) -> None:
     action = torch.stack((torch.zeros(128), pedal), -1)
     examples = Examples(camera, torch.zeros(128, 5), torch.zeros(128, 20, 2), action, earlier)
     settings = {"steps": 100, "batch_size": 16, "learning_rate": 1e-2, "augment": 0.0, "dropout": 0.0, "threads": 1}
-    run = Imitation(ImitationConfig(out=str(tmp_path), size="tiny2", **settings), examples)
+    run = Imitation(ImitationConfig(out=str(tmp_path), size="tiny2", caution=1.0, **settings), examples)
     for _ in range(80):
         run.train_step()
     rows = torch.arange(64, 128)
