@@ -9,7 +9,7 @@ from ..errors import ConfigError, DataError
 from ..scene import DT
 from .suites import Episode, Suite
 
-SHIPPED_POLICY = Path(__file__).resolve().parents[1] / "weights" / "small" / "ppo"
+SHIPPED_POLICY = Path(__file__).resolve().parents[1] / "weights" / "small" / "driver"
 
 
 def demo(policy: str | None, world: str, out: str, seconds: float, seed: int) -> Path:

@@ -15,6 +15,8 @@ from .mirrored import PREFIX, MirroredPolicy
 from .tutor import Tutor
 
 VLA_PAGE = "vla.json"  # the page that a VLA's folder is known by
+DRIVER = "driver"  # the name of the best car network that ships
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "small"
 
 POLICIES: dict[str, Callable[[], Any]] = {
     "expert": Expert,
@@ -33,7 +35,8 @@ POLICIES: dict[str, Callable[[], Any]] = {
 def load_policy(name_or_path: str | Path) -> Policy:
     """A policy by name, the car network in a folder, a VLA's folder or `vla` (`:slow` added: it thinks), or `bundle.zip` (`:int8`).
 
-    `mirrored:` before any of them puts it behind a mirror, for roads that drive on the other side.
+    `driver` and `vla` are the best car network and the VLA that ship. `mirrored:` before any of them puts it behind a mirror, for roads
+    that drive on the other side.
 
     Raises:
         ConfigError: neither a known name nor a folder or bundle.
@@ -55,12 +58,12 @@ def load_policy(name_or_path: str | Path) -> Policy:
         from .vla.policy import VlaPolicy
 
         return VlaPolicy.shipped(mode) if folder == "vla" else VlaPolicy.load(folder, mode)
-    if Path(name).is_dir():
+    if name == DRIVER or Path(name).is_dir():
         from .car import CarPolicy
 
-        return CarPolicy.load(name)
+        return CarPolicy.load(SHIPPED / DRIVER if name == DRIVER else name)
     raise ConfigError(
-        f"unknown policy '{name}', and no such folder; {nearest(name, [*POLICIES, 'vla'])}, or a folder with a car network or a VLA"
+        f"unknown policy '{name}', and no such folder; {nearest(name, [*POLICIES, DRIVER, 'vla'])}, or a folder with a car network or a VLA"
     )
 
 

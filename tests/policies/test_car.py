@@ -48,6 +48,17 @@ def test_a_saved_network_comes_back_the_same(fake, tmp_path):
     assert torch.equal(policy.act(seen, None)[0], expected)
 
 
+def test_the_driver_that_ships_is_known_by_name(fake):
+    driver = load_policy("driver")
+    assert driver.name == "driver"
+    assert not driver.privileged
+    assert load_policy("mirrored:driver").name == "mirrored:driver"
+    seen = observe(fake.FakeWorld().reset([0, 1]))
+    actions, memory = driver.act(seen, driver.initial_memory([0, 1]))
+    assert actions.shape == (2, 2)
+    assert memory.frames.shape[1] == driver.net.config.lag == 4
+
+
 def test_what_is_no_network_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="is missing"):
         load_policy(tmp_path)
