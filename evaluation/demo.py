@@ -9,10 +9,8 @@ from ..errors import ConfigError, DataError
 from ..scene import DT
 from .suites import Episode, Suite
 
-SHIPPED_POLICY = Path(__file__).resolve().parents[1] / "weights" / "small" / "driver"
 
-
-def demo(policy: str | None, world: str, out: str, seconds: float, seed: int) -> Path:
+def demo(policy: str, world: str, out: str, seconds: float, seed: int) -> Path:
     """Drive once, write drive.mp4 and metrics.json, print the scorecard.
 
     Raises:
@@ -27,10 +25,9 @@ def demo(policy: str | None, world: str, out: str, seconds: float, seed: int) ->
         raise ConfigError(f"seconds={seconds:g} is shorter than a step of {DT} s")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = policy or shipped_policy()
     suite = Suite("demo", "one drive", round(seconds / DT), (Episode(0, seed, {"split": "test"}),))
     with tempfile.TemporaryDirectory(prefix=".drives-", dir=folder) as drives:
-        found = run_suite(chosen, world, suite, workers=1, batch=1, keep=Path(drives))
+        found = run_suite(policy, world, suite, workers=1, batch=1, keep=Path(drives))
         (row,) = found.rows
         if row.kept is None:
             raise DataError(f"the drive was not kept: {row.unscored}")
@@ -40,8 +37,3 @@ def demo(policy: str | None, world: str, out: str, seconds: float, seed: int) ->
     print_scorecard(found, path)
     print(f"video: {video}")
     return video
-
-
-def shipped_policy() -> str:
-    """The policy that ships, or the expert where none does."""
-    return str(SHIPPED_POLICY) if SHIPPED_POLICY.is_dir() else "expert"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -15,6 +16,7 @@ from ..errors import ConfigError, nearest
 from ..scenario import DENSITIES, DRAWN, FAMILIES, SPLITS, draw_scenario
 from ..scene import Appearance
 
+DRAW = 100_000  # between the episodes' indices of two draws
 _NAMED = Path(__file__).with_name("suites.yaml")
 _DEFAULTS: dict[str, Any] = {
     "description": "",
@@ -57,6 +59,11 @@ class Suite:
         if not 1 <= count <= len(self.episodes):
             raise ConfigError(f"suite '{self.name}' has {len(self.episodes)} episodes; ask for 1 to {len(self.episodes)}, not {count}")
         return Suite(self.name, self.description, self.steps, self.episodes[:count])
+
+
+def together(draws: int, seed: int, scored: Callable[[int], Mapping[int, float]]) -> dict[int, float]:
+    """Points by episode of several draws of a suite: what `scored` says for `seed`, `seed` + 1 and on."""
+    return {DRAW * draw + index: points for draw in range(draws) for index, points in scored(seed + draw).items()}
 
 
 def suite_names() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,9 @@ from ..errors import ConfigError, DataError
 from ..evaluation.bootstrap import RESAMPLES, Estimate, bootstrap
 from ..evaluation.evidence import evidence, merge_evidence, write_text
 from ..evaluation.runner import run_suite
-from ..evaluation.suites import Suite, load_suite
+from ..evaluation.suites import Suite, load_suite, together
 from ..rl.distil_measure import digest
 from ..rl.ppo import PpoConfig, train_ppo
-
-DRAW = 100_000  # between the episodes' indices of two draws
 
 
 def crossed_bootstrap(samples: np.ndarray, seed: int = 0) -> Estimate:
@@ -30,11 +28,6 @@ def crossed_bootstrap(samples: np.ndarray, seed: int = 0) -> Estimate:
     means = [samples[rng.integers(runs, size=runs)][:, rng.integers(episodes, size=episodes)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate(float(samples.mean()), float(low), float(high), runs)
-
-
-def together(draws: int, seed: int, scored: Callable[[int], Mapping[int, float]]) -> dict[int, float]:
-    """Points by episode of several draws of a suite: what `scored` says for `seed`, `seed` + 1 and on."""
-    return {DRAW * draw + index: points for draw in range(draws) for index, points in scored(seed + draw).items()}
 
 
 def gains(

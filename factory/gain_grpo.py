@@ -13,9 +13,9 @@ from ..configs.compose import check_values, compose
 from ..errors import ConfigError, nearest
 from ..evaluation.bootstrap import Estimate
 from ..evaluation.evidence import evidence, write_evidence
-from ..evaluation.suites import load_suite
+from ..evaluation.suites import load_suite, together
 from ..rl.grpo import GrpoConfig, train_grpo
-from .gain import gains, scores, together
+from .gain import gains, scores
 
 JUDGES = ("learned", "reference")
 OWN = ("init", "out", "world", "seed", "rounds", "threads", "resume", "minutes")  # keys of grpo that this command sets

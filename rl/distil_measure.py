@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..evaluation.bootstrap import Estimate, bootstrap, ratio_of_means
 from ..evaluation.evidence import evidence, merge_evidence, write_evidence, write_text
 from ..evaluation.runner import run_suite
-from ..evaluation.suites import load_suite
+from ..evaluation.suites import load_suite, together
 from ..policies import load_policy
 from ..world import Policy
 
@@ -31,13 +31,15 @@ def measure_student(
     episodes: int | None,
     workers: int | None,
     seed: int,
+    draws: int,
     results: str,
 ) -> Path:
     """Score a student and its teacher on the same episodes and write how much of the score is left.
 
     Figures: the share, `student_share` or the name given as `figure`: the student's mean closed-loop EPDMS over the teacher's, with an
-    interval over episodes drawn again in pairs; both scores; `parameters_ratio`, the student's parameters over the teacher's, left
-    out where the teacher is no network; `distilled_over_alone`, the student's score over that of `alone`.
+    interval over episodes drawn again in pairs; the same as a difference in points, with `_points` behind its name; both scores;
+    `parameters_ratio`, the student's parameters over the teacher's, left out where the teacher is no network;
+    `distilled_over_alone`, the student's score over that of `alone`.
 
     Args:
         student: name or folder.
@@ -50,33 +52,31 @@ def measure_student(
         episodes: only the first so many of the suite.
         workers: processes for the reference world; one per core when None.
         seed: added to the suite's seeds.
+        draws: draws of the suite, of `seed`, `seed` + 1 and on; their episodes count together.
         results: evidence file that the figures are merged into; "none" for none.
 
     Raises:
-        ConfigError: an unknown policy, world or suite.
+        ConfigError: an unknown policy, world or suite, or no draw.
         DataError: no episode that all of them have a score of, or a teacher without any points.
     """
+    if draws < 1:
+        raise ConfigError(f"draws={draws} must be at least 1")
     began, folder = time.perf_counter(), Path(out)
     policies = {"student": student, "teacher": teacher} | ({} if alone == "none" else {"alone": alone})
     loaded = {role: load_policy(policy) for role, policy in policies.items()}
     folder.mkdir(parents=True, exist_ok=True)
     scores = {}
     for role, policy in policies.items():
-        what: dict[str, object] = {
-            "policy": policy,
-            "weights": digest(policy),
-            "world": world,
-            "suite": suite,
-            "episodes": episodes,
-            "seed": seed,
-        }
-        scores[role] = _scores(folder / f"{role}.json", what, workers)
+        what: dict[str, object] = {"policy": policy, "weights": digest(policy), "world": world, "suite": suite, "episodes": episodes}
+        scored = lambda seed, role=role, what=what: _scores(folder / f"{role}_{seed}.json", what | {"seed": seed}, workers)
+        scores[role] = together(draws, seed, scored)
     common = sorted(set.intersection(*(set(found) for found in scores.values())))
     if not common or not any(scores["teacher"][i] for i in common):
         raise DataError(f"no episode of '{suite}' in which teacher '{teacher}' has points; nothing to compare with")
     column = {role: [found[i] for i in common] for role, found in scores.items()}
     metrics: dict[str, Estimate | float] = {f"{role}_score": bootstrap(values) for role, values in column.items()}
     metrics[figure] = _share(column["student"], column["teacher"])
+    metrics[f"{figure}_points"] = bootstrap(np.subtract(column["student"], column["teacher"]))
     if "alone" in column and any(column["alone"]):
         metrics["distilled_over_alone"] = _share(column["student"], column["alone"])
     sizes = {role: parameters(policy) for role, policy in loaded.items()}
@@ -85,9 +85,9 @@ def measure_student(
         metrics["parameters_ratio"] = sizes["student"] / sizes["teacher"]
     limit = "" if episodes is None else f" episodes={episodes}"
     command = f"xpeng-world measure-student student={student} teacher={teacher} figure={figure} alone={alone}"
-    command += f" world={world} suite={suite}{limit} seed={seed}"
-    first = [episode.seed + 1_000_000 * seed for episode in load_suite(suite).first(episodes).episodes]
-    record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=first)
+    command += f" world={world} suite={suite}{limit} seed={seed}" + ("" if draws == 1 else f" draws={draws}")
+    drawn = [episode.seed + 1_000_000 * (seed + draw) for draw in range(draws) for episode in load_suite(suite).first(episodes).episodes]
+    record = evidence(metrics, command=command, seconds=time.perf_counter() - began, seeds=drawn)
     path = write_evidence(folder / "metrics.json", record)
     if results != "none":
         merge_evidence(results, record)

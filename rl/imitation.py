@@ -176,7 +176,7 @@ def train_imitation(config: ImitationConfig) -> Path:
     """Train a car network or a VLA on recorded clips; returns the folder of its weights.
 
     Raises:
-        ConfigError: an unknown policy or size.
+        ConfigError: an unknown policy or size, or numbers out of range.
         DataError: no clip to learn from.
         CheckpointError: a state to resume from that cannot be used.
     """
@@ -191,6 +191,8 @@ def train_imitation(config: ImitationConfig) -> Path:
         return train_vla(config, config.vla)
     if not config.caution > 0:
         raise ConfigError(f"caution={config.caution} must be above 0")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"dropout={config.dropout} must be at least 0 and below 1")
     if config.size not in SIZES:
         raise ConfigError(f"unknown size '{config.size}' of a car network; {nearest(config.size, SIZES)}")
     folders = [config.data] if isinstance(config.data, str) else config.data

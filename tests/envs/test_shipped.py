@@ -59,10 +59,8 @@ def test_actions_turn_the_view(world) -> None:
     assert (left.frame.float() - right.frame.float()).abs().mean() > 8
 
 
-def test_the_shipped_policies_drive(world) -> None:
-    from xpeng_world.evaluation.demo import shipped_policy
-
-    policy = load_policy(shipped_policy())
+def test_the_shipped_driver_drives(world) -> None:
+    policy = load_policy("driver")
     assert not policy.privileged
     state = world.reset([2, 3], {"split": "train"})
     memory = policy.initial_memory([2, 3])

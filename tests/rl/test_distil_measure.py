@@ -44,7 +44,7 @@ def measure(folders, **changes):
         "alone": "none",
         "out": str(folders / "out"),
     }
-    base |= {"world": "reference", "suite": "validation", "episodes": 4, "workers": 1, "seed": 0, "results": "none"}
+    base |= {"world": "reference", "suite": "validation", "episodes": 4, "workers": 1, "seed": 0, "draws": 1, "results": "none"}
     return measure_student(**{**base, **changes})
 
 
@@ -72,6 +72,23 @@ def test_what_was_scored_is_scored_again_only_when_it_changed(folders, drives) -
     assert drives.driven == ["student", "teacher", "student"]
     measure(folders, seed=1)
     assert drives.driven[3:] == ["student", "teacher"]
+    measure(folders, draws=2)  # both are there
+    assert len(drives.driven) == 5
+
+
+def test_draws_count_together_and_the_difference_is_in_points(folders, drives) -> None:
+    measure(folders, seed=3)
+    drives.points["student"] = [90.0, 60.0, 0.0, 100.0]
+    record = read_evidence(measure(folders, seed=3, draws=2))
+    share, points = (record["metrics"][name] for name in ("student_share", "student_share_points"))
+    assert share["value"] == pytest.approx((220 + 250) / 480)
+    assert points["value"] == pytest.approx((-20 + 10) / 8)
+    assert points["low"] <= points["value"] <= points["high"]
+    assert share["n"] == points["n"] == 8
+    assert record["command"].endswith("seed=3 draws=2")
+    assert len(set(record["seeds"])) == 8
+    with pytest.raises(ConfigError, match="draws=0"):
+        measure(folders, draws=0)
 
 
 def test_a_teacher_without_a_network_has_no_ratio(folders, drives) -> None:

@@ -103,6 +103,8 @@ def test_an_unknown_policy_names_the_known_ones(tmp_path) -> None:
         train_imitation(ImitationConfig(size="smal2", out=str(tmp_path)))
     with pytest.raises(ConfigError, match="caution=0 must be above 0"):
         train_imitation(ImitationConfig(caution=0, out=str(tmp_path)))
+    with pytest.raises(ConfigError, match="dropout=1 must be"):
+        train_imitation(ImitationConfig(dropout=1, out=str(tmp_path)))
 
 
 def test_too_much_pedal_costs_more_than_too_little() -> None:
